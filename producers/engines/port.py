@@ -1,0 +1,149 @@
+"""The log engine port: a durable intake, one fenced writer, readers, replies, snapshots and published checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+ACCEPTED, REJECTED, REFUSED = "accepted", "rejected", "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeEntry:
+    """One signed command waiting for its decision; ``data`` is the Avro encoding of a ``SignedCommand``."""
+
+    position: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The decision on a command, addressable by its id.
+
+    ``outcome`` is accepted, rejected (a ``CommandRejected`` is on the chain) or refused (malformed or not
+    authenticated: nothing is on the chain). ``first_seq``/``last_seq`` span the records that it led to.
+    ``body_digest`` is the SHA-256 of the command's body, so that a reused id with another body is noticed.
+    """
+
+    command_id: bytes
+    outcome: str
+    chain: str
+    first_seq: int | None
+    last_seq: int | None
+    code: str
+    detail: str
+    body_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Records for the end of one chain; ``expected_size`` is the chain's size before them."""
+
+    chain: str
+    expected_size: int
+    records: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """An intake entry that could not be decided; ``reason`` is a stable code, never its content."""
+
+    position: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one micro-batch does, all of it or nothing."""
+
+    epoch: int
+    appends: Sequence[Append] = ()
+    replies: Sequence[Reply] = ()
+    intake_position: int | None = None
+    quarantined: Sequence[Quarantined] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Folded state of a chain after its first ``size`` records; ``digest`` is the SHA-256 of ``data``."""
+
+    chain: str
+    size: int
+    digest: bytes
+    data: bytes = field(repr=False)
+
+
+class LogReader(Protocol):
+    """Reading what is committed. Safe from any thread and any process."""
+
+    def chains(self) -> Sequence[str]:
+        """The names of all chains, sorted."""
+
+    def size(self, chain: str) -> int:
+        """The number of committed records of a chain; 0 if there is no such chain."""
+
+    def read(self, chain: str, start: int, limit: int) -> Sequence[bytes]:
+        """Up to ``limit`` committed records of a chain from ``start`` on, in order."""
+
+    def reply(self, command_id: bytes) -> Reply | None:
+        """The decision on a command, if there is one yet."""
+
+    def checkpoint(self, chain: str) -> bytes | None:
+        """The latest published checkpoint (a signed note) of a chain."""
+
+    def wait(self, seen: Mapping[str, int], timeout: float) -> bool:
+        """Block until some chain is larger than ``seen`` says (a chain not named counts as 0), or seconds passed.
+
+        Woken by a notification, also across processes; returns whether anything is new.
+        """
+
+
+class LogEngine(LogReader, Protocol):
+    """One ledger: every chain, the intake before them, and what is published about them."""
+
+    def submit(self, commands: Sequence[bytes]) -> Sequence[int]:
+        """Put signed commands into the durable intake; their positions.
+
+        Raises:
+            StorageFullError: nothing was taken; free space and send again.
+        """
+
+    def intake(self, after: int, limit: int) -> Sequence[IntakeEntry]:
+        """Entries behind a position, oldest first."""
+
+    def intake_position(self) -> int:
+        """The position up to which everything is decided."""
+
+    def wait_intake(self, after: int, timeout: float) -> bool:
+        """Block until the intake has an entry behind a position, or seconds passed."""
+
+    def open_epoch(self) -> int:
+        """Take the writer's role: a new epoch, larger than every earlier one, which are fenced from now on."""
+
+    def commit(self, commit: Commit) -> None:
+        """Apply a micro-batch atomically and durably, then wake readers and waiting submitters.
+
+        Raises:
+            FencedError: a newer epoch is open.
+            HeadMovedError: a chain is not as large as expected.
+            StorageFullError: nothing was written.
+        """
+
+    def wait_reply(self, command_id: bytes, timeout: float) -> Reply | None:
+        """The decision on a command, waiting for it at most so many seconds."""
+
+    def save_snapshot(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot; only the newest of a chain is kept."""
+
+    def load_snapshot(self, chain: str) -> Snapshot | None:
+        """The newest snapshot of a chain, as stored: the caller checks its digest."""
+
+    def publish_checkpoint(self, chain: str, note: bytes) -> None:
+        """Publish the signer's newest checkpoint of a chain."""
+
+    def quarantined(self) -> Sequence[Quarantined]:
+        """Intake entries that could not be decided."""
+
+    def close(self) -> None:
+        """Give back files and handles."""

@@ -1,0 +1,1 @@
+"""The ledger's format: records, chains, trees, checkpoints, receipts, and their verification."""

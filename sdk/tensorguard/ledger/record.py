@@ -1,0 +1,107 @@
+"""Records: the bytes of one ledger entry, and the event ids that make outcomes idempotent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any
+
+from tensorguard.ledger import avro, format as fmt
+from tensorguard.ledger.envelope import SignedCommand
+from tensorguard.ledger.errors import MalformedRecordError
+
+GENESIS_PREV_HASH = bytes(32)
+_META = avro.parse(fmt.compact(fmt.META))
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """The fields every record starts with. ``recorded_at`` is microseconds since the epoch; ids are 16 bytes."""
+
+    prev_hash: bytes
+    chain: str
+    seq: int
+    epoch: int
+    schema: bytes
+    event_id: bytes
+    stream: str
+    stream_seq: int
+    recorded_at: int
+    cause: bytes | None
+    correlation: bytes | None
+    trace: bytes | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The value of a record's ``meta`` field."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A decoded record; ``event`` is the body's type name, ``body`` its fields."""
+
+    meta: Meta
+    command: SignedCommand | None
+    event: str
+    body: dict[str, Any]
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Any:
+    return avro.parse(text)
+
+
+def encode_record(schema_text: str, meta: Meta, command: SignedCommand | None, body: Mapping[str, Any]) -> bytes:
+    """A record's bytes by the exact writer schema text.
+
+    Raises:
+        MalformedRecordError: the body does not fit, ``meta.schema`` names another text, or it is over 65,535 bytes.
+    """
+    if fmt.schema_digest(schema_text) != meta.schema:
+        raise MalformedRecordError("A record names another schema than the one it is written with.")
+    value = {"meta": meta.to_dict(), "command": command.to_dict() if command else None, "body": dict(body)}
+    data = avro.encode(_parsed(schema_text), value)
+    if len(data) > fmt.MAX_RECORD_BYTES:
+        raise MalformedRecordError(f"A record of {len(data)} bytes is over the limit of {fmt.MAX_RECORD_BYTES}.")
+    return data
+
+
+def decode_meta(data: bytes) -> Meta:
+    """Only the meta of a record: it needs no schema of the chain.
+
+    Raises:
+        MalformedRecordError: the bytes do not start with a meta.
+    """
+    return Meta(**avro.decode(_META, data, prefix=True))
+
+
+def decode_record(data: bytes, schemas: Mapping[bytes, str]) -> Record:
+    """A whole record; ``schemas`` maps the digests registered so far to their texts (the three fixed ones need none).
+
+    Raises:
+        MalformedRecordError: unknown schema, or bytes that do not fit it.
+    """
+    meta = decode_meta(data)
+    text = schemas.get(meta.schema) or fmt.BOOTSTRAP.get(meta.schema, ("", ""))[1]
+    if not text:
+        raise MalformedRecordError(f"Record {meta.seq} of {meta.chain!r} uses a schema that is not registered.")
+    schema = _parsed(text)
+    value = avro.decode(schema, data)
+    command = SignedCommand.from_dict(value["command"]) if value["command"] else None
+    return Record(Meta(**value["meta"]), command, schema["name"].rpartition(".")[2], value["body"])
+
+
+def event_id(cause: bytes, event: str, index: int) -> bytes:
+    """The id of the index-th event that a command (or, for the sequencer's own records, a chain position) led to.
+
+    SHA-256("tensorguard/event/v1" 00 || cause || event name || uint32 index), cut to 16 bytes.
+    """
+    material = b"tensorguard/event/v1\x00" + cause + event.encode() + index.to_bytes(4, "big")
+    return sha256(material).digest()[:16]
+
+
+def outcome_id(trigger: bytes, kind: str) -> bytes:
+    """The command id of a processor's outcome: the same trigger and kind always give the same id (16 bytes)."""
+    return sha256(b"tensorguard/outcome/v1\x00" + trigger + kind.encode()).digest()[:16]
