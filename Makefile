@@ -1,0 +1,64 @@
+# Everything runs from .venv; `make setup` makes it. Needs Python 3.11 or newer and nothing else.
+#
+#   TG_WHEELS   a folder with a CPU build of PyTorch; without it the index's build is taken (several GB with CUDA)
+#   PYTHON      the interpreter to make .venv with
+
+PYTHON    ?= python3
+TG_WHEELS ?=
+SEEDS     ?= 40
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+CODE  := schemas producers processors projections api edge sdk/tensorguard sdk/tg_tinker
+LINKS := $(if $(TG_WHEELS),--find-links $(TG_WHEELS))
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench soak serve clean
+
+help:
+	@echo "make setup   install everything into .venv"
+	@echo "make demo    the main job, end to end, on real input (under four minutes)"
+	@echo "make test    the whole suite"
+	@echo "make lint    ruff, mypy --strict, import-linter"
+	@echo "make bench   benchmarks: ratios against a named baseline in the same run"
+	@echo "make soak    the long tests (SEEDS=$(SEEDS) kill moments)"
+	@echo "make serve   a server on ./data, http://127.0.0.1:8080"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml sdk/pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python $(LINKS) --constraint constraints.txt torch
+	$(BIN)/uv pip install --quiet --python $(BIN)/python $(LINKS) --constraint constraints.txt \
+		--editable ./sdk --editable . --group dev
+	touch $@
+
+demo: setup
+	$(BIN)/tensorguard demo
+
+test: setup
+	$(BIN)/python -m pytest -q
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(CODE)
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python -m tests.bench
+
+soak: setup
+	TG_SOAK_SEEDS=$(SEEDS) $(BIN)/python -m pytest -q -m soak --timeout 7200 tests
+
+serve: setup
+	$(BIN)/tensorguard server --data-dir ./data --host 127.0.0.1 --port 8080
+
+clean:
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
