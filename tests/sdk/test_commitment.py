@@ -7,7 +7,6 @@ from hashlib import sha256
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tensorguard import commitment
 from tensorguard.commitment import CommitmentMismatchError, SaltError, UncommittableError, canonical, check, commit
 
