@@ -6,23 +6,29 @@ payloads' leaf hashes; each command carries its payload, its path in that tree, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from tensorguard.ledger import avro, format as fmt
+from tensorguard.ledger import avro
+from tensorguard.ledger import format as fmt
 from tensorguard.ledger.errors import MalformedRecordError, SignatureInvalidError
 from tensorguard.ledger.merkle import inclusion_path, leaf_hash, root_from_path, root_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 DOMAIN = b"tensorguard/command/v1\x00"
 _ENVELOPE = avro.parse(fmt.compact(fmt.ENVELOPE))
 _SIGNED = avro.parse(
     fmt.compact(
-        {**fmt.SIGNED_COMMAND, "fields": [{**f, "type": fmt.HASH32} if f["name"] == "key_id" else f for f in fmt.SIGNED_COMMAND["fields"]]}
+        {
+            **fmt.SIGNED_COMMAND,
+            "fields": [{**f, "type": fmt.HASH32} if f["name"] == "key_id" else f for f in fmt.SIGNED_COMMAND["fields"]],
+        }
     )
 )
 

@@ -44,3 +44,17 @@ class ProofInvalidError(LedgerError):
 
     code = "proof_invalid"
     next_step = "Ask for a fresh receipt; if that fails too, the record is not in the signed ledger."
+
+
+class MalformedTrustRootError(LedgerError):
+    """Bytes that are no trust root."""
+
+    code = "malformed_trust_root"
+    next_step = "Fetch trust-root.json again; it must be kept byte for byte."
+
+
+class ExportError(LedgerError):
+    """A directory that is no export, or a file of it that cannot be read or written."""
+
+    code = "export_unreadable"
+    next_step = "Export the ledger again with `tensorguard ledger export --out DIR`."

@@ -85,7 +85,10 @@ SCHEMA_REGISTERED: dict[str, Any] = {
     "type": "record",
     "name": "tensorguard.event.SchemaRegistered",
     "fields": [
-        {"name": "kind", "type": {"type": "enum", "name": "tensorguard.ledger.SchemaKind", "symbols": ["event", "command"]}},
+        {
+            "name": "kind",
+            "type": {"type": "enum", "name": "tensorguard.ledger.SchemaKind", "symbols": ["event", "command"]},
+        },
         {"name": "name", "type": "string"},
         {"name": "schema", "type": "tensorguard.ledger.Hash32"},
         {"name": "text", "type": "string"},

@@ -5,11 +5,14 @@ All hashes are 32 bytes of SHA-256. Nothing here does I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from tensorguard.ledger.errors import ProofInvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 EMPTY_ROOT = sha256(b"").digest()
 HASH_BYTES = 32

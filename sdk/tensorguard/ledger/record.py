@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tensorguard.ledger import avro, format as fmt
+from tensorguard.ledger import avro
+from tensorguard.ledger import format as fmt
 from tensorguard.ledger.envelope import SignedCommand
 from tensorguard.ledger.errors import MalformedRecordError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 GENESIS_PREV_HASH = bytes(32)
 _META = avro.parse(fmt.compact(fmt.META))
