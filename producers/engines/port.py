@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from producers.errors import RefusedError, RejectedError
+
 ACCEPTED, REJECTED, REFUSED = "accepted", "rejected", "refused"
 
 
@@ -34,6 +36,18 @@ class Reply:
     code: str
     detail: str
     body_digest: bytes
+
+    def raise_for_outcome(self) -> None:
+        """Return if the command was accepted.
+
+        Raises:
+            RejectedError: it was rejected; ``code`` and ``detail`` say why.
+            RefusedError: it was malformed or not authenticated.
+        """
+        if self.outcome == REJECTED:
+            raise RejectedError(self.code, self.detail)
+        if self.outcome == REFUSED:
+            raise RefusedError(self.code, self.detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +100,14 @@ class LogReader(Protocol):
     def read(self, chain: str, start: int, limit: int) -> Sequence[bytes]:
         """Up to ``limit`` committed records of a chain from ``start`` on, in order."""
 
-    def reply(self, command_id: bytes) -> Reply | None:
-        """The decision on a command, if there is one yet."""
+    def reply(self, command_id: bytes, chain: str | None = None) -> Reply | None:
+        """The decision on a command, if there is one yet; a chain tells equal ids on several chains apart."""
 
     def checkpoint(self, chain: str) -> bytes | None:
         """The latest published checkpoint (a signed note) of a chain."""
+
+    def wait_checkpoint(self, chain: str, seen: bytes | None, timeout: float) -> bytes | None:
+        """The published checkpoint of a chain once it is another one than ``seen``, or after seconds passed."""
 
     def wait(self, seen: Mapping[str, int], timeout: float) -> bool:
         """Block until some chain is larger than ``seen`` says (a chain not named counts as 0), or seconds passed.
@@ -118,6 +135,9 @@ class LogEngine(LogReader, Protocol):
     def wait_intake(self, after: int, timeout: float) -> bool:
         """Block until the intake has an entry behind a position, or seconds passed."""
 
+    def epoch(self) -> int:
+        """The newest epoch; 0 before the first writer."""
+
     def open_epoch(self) -> int:
         """Take the writer's role: a new epoch, larger than every earlier one, which are fenced from now on."""
 
@@ -130,8 +150,15 @@ class LogEngine(LogReader, Protocol):
             StorageFullError: nothing was written.
         """
 
-    def wait_reply(self, command_id: bytes, timeout: float) -> Reply | None:
-        """The decision on a command, waiting for it at most so many seconds."""
+    def wait_reply(self, command_id: bytes, timeout: float, chain: str | None = None) -> Reply | None:
+        """The decision on a command, waiting for it at most so many seconds.
+
+        Raises:
+            StorageFullError: the writer cannot record decisions now; the entry stays in the intake.
+        """
+
+    def ring(self) -> None:
+        """Wake everyone who waits for a decision or for records, to look again."""
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
         """Keep a snapshot; only the newest of a chain is kept."""

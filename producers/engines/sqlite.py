@@ -1,0 +1,244 @@
+"""The embedded log engine: one SQLite file, any number of processes on one machine.
+
+A submitter's entry is written without waiting for the disk; it is told the decision only after the commit that made
+it, and that commit syncs the same write-ahead log, entry included. So one sync serves the intake and the ledger, and
+what was answered is never lost. What was only taken in may be lost by a power failure (not by a crash): its submitter
+has no answer yet and sends it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from sqlite3 import Connection
+
+from producers.engines.bells import Bells
+from producers.engines.errors import EngineError, FencedError, HeadMovedError, StorageFullError
+from producers.engines.group import GroupCommit
+from producers.engines.port import REFUSED, Append, Commit, IntakeEntry, Quarantined, Reply, Snapshot
+from producers.engines.sqlite_store import SqliteStore
+from producers.files import replace_file
+
+_INTAKE, _LOG, _CHECKPOINTS = "intake", "log", "checkpoints"
+_REPLY_COLUMNS = "command_id, outcome, chain, first_seq, last_seq, code, detail, body_digest"
+
+
+class SqliteEngine:
+    """The log engine on ``ledger.db``; bells and published checkpoints lie beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self._store = SqliteStore(path)
+        self._checkpoints = path.parent / "checkpoints"
+        self._bells = Bells(path.parent / "bells")
+        self._submissions: GroupCommit[bytes, int] = GroupCommit(self._insert_intake)
+        self._stalled: EngineError | None = None
+
+    # Reading.
+
+    def chains(self) -> Sequence[str]:
+        """The names of all chains, sorted."""
+        return sorted(self._sizes())
+
+    def _sizes(self) -> dict[str, int]:
+        with self._store.reading() as db:
+            return dict(db.execute("SELECT name, size FROM chains").fetchall())
+
+    def size(self, chain: str) -> int:
+        """The number of committed records of a chain; 0 if there is no such chain."""
+        with self._store.reading() as db:
+            row = db.execute("SELECT size FROM chains WHERE name = ?", (chain,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def read(self, chain: str, start: int, limit: int) -> Sequence[bytes]:
+        """Up to ``limit`` committed records of a chain from ``start`` on, in order."""
+        query = (
+            "SELECT data FROM records WHERE chain = (SELECT id FROM chains WHERE name = ?) "
+            "AND seq >= ? AND seq < ? ORDER BY seq"
+        )
+        with self._store.reading() as db:
+            return [row[0] for row in db.execute(query, (chain, start, start + limit))]
+
+    def reply(self, command_id: bytes, chain: str | None = None) -> Reply | None:
+        """The decision on a command, if there is one yet; a chain tells commands of one id on several chains apart."""
+        query = (
+            f"SELECT {_REPLY_COLUMNS} FROM replies WHERE command_id = ? AND (?2 IS NULL OR chain = ?2) "  # noqa: S608 (fixed)
+            f"ORDER BY outcome = '{REFUSED}' LIMIT 1"
+        )
+        with self._store.reading() as db:
+            row = db.execute(query, (command_id, chain)).fetchone()
+        return Reply(*row) if row else None
+
+    def checkpoint(self, chain: str) -> bytes | None:
+        """The latest published checkpoint (a signed note) of a chain."""
+        try:
+            return (self._checkpoints / chain).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def wait(self, seen: Mapping[str, int], timeout: float) -> bool:
+        """Block until some chain is larger than ``seen`` says (a chain not named counts as 0), or seconds passed."""
+
+        def larger() -> bool:
+            return any(size > seen.get(chain, 0) for chain, size in self._sizes().items())
+
+        return self._bells.wait(_LOG, larger, timeout)
+
+    def wait_checkpoint(self, chain: str, seen: bytes | None, timeout: float) -> bytes | None:
+        """The published checkpoint of a chain once it is another one than ``seen``, or after seconds passed."""
+        self._bells.wait(_CHECKPOINTS, lambda: self.checkpoint(chain) != seen, timeout)
+        return self.checkpoint(chain)
+
+    # The intake.
+
+    def submit(self, commands: Sequence[bytes]) -> Sequence[int]:
+        """Put signed commands into the durable intake; their positions. Concurrent calls share one transaction.
+
+        Raises:
+            StorageFullError: nothing was taken; free space and send again.
+        """
+        return self._submissions.submit(commands) if commands else []
+
+    def _insert_intake(self, commands: Sequence[bytes]) -> list[int]:
+        with self._store.relaxed() as db:
+            cursors = (db.execute("INSERT INTO intake (data) VALUES (?)", (data,)) for data in commands)
+            positions = [int(cursor.lastrowid or 0) for cursor in cursors]
+        self._bells.ring(_INTAKE)
+        return positions
+
+    def intake(self, after: int, limit: int) -> Sequence[IntakeEntry]:
+        """Entries behind a position, oldest first."""
+        query = "SELECT position, data FROM intake WHERE position > ? ORDER BY position LIMIT ?"
+        with self._store.reading() as db:
+            return [IntakeEntry(*row) for row in db.execute(query, (after, limit))]
+
+    def intake_position(self) -> int:
+        """The position up to which everything is decided."""
+        with self._store.reading() as db:
+            return int(db.execute("SELECT intake_position FROM writer").fetchone()[0])
+
+    def wait_intake(self, after: int, timeout: float) -> bool:
+        """Block until the intake has an entry behind a position, or seconds passed."""
+        return self._bells.wait(_INTAKE, lambda: bool(self.intake(after, 1)), timeout)
+
+    # Writing.
+
+    def epoch(self) -> int:
+        """The newest epoch; 0 before the first writer."""
+        with self._store.reading() as db:
+            return int(db.execute("SELECT epoch FROM writer").fetchone()[0])
+
+    def open_epoch(self) -> int:
+        """Take the writer's role: a new epoch, larger than every earlier one, which are fenced from now on."""
+        with self._store.durable() as db:
+            return int(db.execute("UPDATE writer SET epoch = epoch + 1 RETURNING epoch").fetchone()[0])
+
+    def commit(self, commit: Commit) -> None:
+        """Apply a micro-batch atomically and durably, then wake readers and waiting submitters.
+
+        Raises:
+            FencedError: a newer epoch is open.
+            HeadMovedError: a chain is not as large as expected.
+            StorageFullError: nothing was written.
+        """
+        try:
+            with self._store.durable() as db:
+                _check_epoch(db, commit.epoch)
+                for append in commit.appends:
+                    _append(db, append)
+                _decide(db, commit)
+        except StorageFullError as error:
+            self._stalled = error
+            self._bells.ring(_LOG)
+            raise
+        self._stalled = None
+        self._bells.ring(_LOG)
+
+    def wait_reply(self, command_id: bytes, timeout: float, chain: str | None = None) -> Reply | None:
+        """The decision on a command, waiting for it at most so many seconds.
+
+        Raises:
+            StorageFullError: this process's writer cannot commit; the entry stays in the intake.
+        """
+        found: list[Reply] = []
+
+        def answered() -> bool:
+            reply = self.reply(command_id, chain)
+            if reply is not None:
+                found.append(reply)
+            return reply is not None or self._stalled is not None
+
+        self._bells.wait(_LOG, answered, timeout)
+        if not found and self._stalled is not None:
+            raise StorageFullError("The command waits in the intake: there is no space to record its decision.")
+        return found[0] if found else None
+
+    def quarantined(self) -> Sequence[Quarantined]:
+        """Intake entries that could not be decided."""
+        with self._store.reading() as db:
+            return [
+                Quarantined(*row) for row in db.execute("SELECT position, reason FROM quarantine ORDER BY position")
+            ]
+
+    # Beside the ledger.
+
+    def save_snapshot(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot; only the newest of a chain is kept."""
+        row = (snapshot.chain, snapshot.size, snapshot.digest, snapshot.data)
+        with self._store.relaxed() as db:
+            db.execute("INSERT OR REPLACE INTO snapshots (chain, size, digest, data) VALUES (?, ?, ?, ?)", row)
+
+    def load_snapshot(self, chain: str) -> Snapshot | None:
+        """The newest snapshot of a chain, as stored: the caller checks its digest."""
+        with self._store.reading() as db:
+            row = db.execute("SELECT chain, size, digest, data FROM snapshots WHERE chain = ?", (chain,)).fetchone()
+        return Snapshot(*row) if row else None
+
+    def publish_checkpoint(self, chain: str, note: bytes) -> None:
+        """Publish the signer's newest checkpoint of a chain."""
+        replace_file(self._checkpoints / chain, note)
+        self._bells.ring(_CHECKPOINTS)
+
+    def ring(self) -> None:
+        """Wake whoever waits for a decision, to look at who writes now."""
+        self._bells.ring(_LOG)
+
+    def close(self) -> None:
+        """Give back files and handles."""
+        self._bells.close()
+        self._store.close()
+
+
+def _check_epoch(db: Connection, epoch: int) -> None:
+    newest = db.execute("SELECT epoch FROM writer").fetchone()[0]
+    if newest != epoch:
+        raise FencedError(f"The writer of epoch {epoch} is fenced by epoch {newest}.")
+
+
+def _append(db: Connection, append: Append) -> None:
+    db.execute("INSERT INTO chains (name, size) VALUES (?, 0) ON CONFLICT (name) DO NOTHING", (append.chain,))
+    chain, size = db.execute("SELECT id, size FROM chains WHERE name = ?", (append.chain,)).fetchone()
+    if size != append.expected_size:
+        raise HeadMovedError(f"Chain {append.chain!r} has {size} records, not {append.expected_size}.")
+    rows = ((chain, size + i, data) for i, data in enumerate(append.records))
+    db.executemany("INSERT INTO records (chain, seq, data) VALUES (?, ?, ?)", rows)
+    db.execute("UPDATE chains SET size = ? WHERE id = ?", (size + len(append.records), chain))
+
+
+def _decide(db: Connection, commit: Commit) -> None:
+    # A refusal names an id that nobody proved to own, so it never takes the place of a decision, and gives way to one.
+    db.executemany(
+        f"INSERT INTO replies ({_REPLY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (command_id, chain) "  # noqa: S608 (fixed)
+        "DO UPDATE SET outcome = excluded.outcome, first_seq = excluded.first_seq, last_seq = excluded.last_seq, "
+        "code = excluded.code, detail = excluded.detail, body_digest = excluded.body_digest "
+        f"WHERE replies.outcome = '{REFUSED}'",
+        [
+            (r.command_id, r.outcome, r.chain, r.first_seq, r.last_seq, r.code, r.detail, r.body_digest)
+            for r in commit.replies
+        ],
+    )
+    for entry in commit.quarantined:
+        query = "INSERT INTO quarantine SELECT ?1, ?2, (SELECT data FROM intake WHERE position = ?1)"
+        db.execute(query, (entry.position, entry.reason))
+    if commit.intake_position is not None:
+        db.execute("DELETE FROM intake WHERE position <= ?", (commit.intake_position,))
+        db.execute("UPDATE writer SET intake_position = ?", (commit.intake_position,))
