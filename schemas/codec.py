@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from tensorguard.ledger import avro
+from tensorguard.ledger import format as fmt
+from tensorguard.ledger.errors import MalformedRecordError
 
 from schemas import commands, events
 from schemas.base import Command, Event
-from tensorguard.ledger import avro, format as fmt
-from tensorguard.ledger.errors import MalformedRecordError
 
 T = TypeVar("T")
 
@@ -104,7 +106,7 @@ def _plain(value: Any) -> Any:
 
 def from_dict(cls: type[T], value: Mapping[str, Any]) -> T:
     """A typed value from plain dictionaries."""
-    return cls(**{name: build(value[name]) for name, build in _builders(cls)})
+    return cls(**{name: build(value[name]) for name, build in _builders(cast("Any", cls))})
 
 
 @cache
@@ -121,5 +123,6 @@ def _builder(hint: Any) -> Callable[[Any], Any]:
         item = _builder(get_args(hint)[0])
         return lambda value: tuple(item(each) for each in value)
     if is_dataclass(hint):
-        return lambda value: from_dict(hint, value)
+        record: type[Any] = cast("Any", hint)
+        return lambda value: from_dict(record, value)
     return lambda value: value

@@ -1,9 +1,69 @@
 """Every event, by the aggregate it belongs to."""
 
-from schemas.events.chain import ChainOpened, SchemaRegistered, EpochOpened, CommandRejected
-from schemas.events.identity import ProducerEnrolled, ProducerRevoked, ApiKeyIssued, ApiKeyRevoked, SignerKeyPublished, SignerKeyRotated, ArtifactKeyPublished
 from schemas.events.catalogue import ModelRegistered
-from schemas.events.run import RunCreated, RunLeaseGranted, RunRolledBack, ForwardBackwardSubmitted, ForwardBackwardCompleted, OptimStepSubmitted, StepApplied, SampleSubmitted, SampleCompleted, SaveStateSubmitted, CheckpointSaved, LoadStateSubmitted, CheckpointLoaded, OperationFailed, CancellationRequested, OperationCancelled, RunClosed
-from schemas.events.package import PackageRequested, PackageSigned, PackageFailed, PackageOpened
+from schemas.events.chain import ChainOpened, CommandRejected, EpochOpened, SchemaRegistered
+from schemas.events.identity import (
+    ApiKeyIssued,
+    ApiKeyRevoked,
+    ArtifactKeyPublished,
+    ProducerEnrolled,
+    ProducerRevoked,
+    SignerKeyPublished,
+    SignerKeyRotated,
+)
+from schemas.events.package import PackageFailed, PackageOpened, PackageRequested, PackageSigned
+from schemas.events.run import (
+    CancellationRequested,
+    CheckpointLoaded,
+    CheckpointSaved,
+    ForwardBackwardCompleted,
+    ForwardBackwardSubmitted,
+    LoadStateSubmitted,
+    OperationCancelled,
+    OperationFailed,
+    OptimStepSubmitted,
+    RunClosed,
+    RunCreated,
+    RunLeaseGranted,
+    RunRolledBack,
+    SampleCompleted,
+    SampleSubmitted,
+    SaveStateSubmitted,
+    StepApplied,
+)
 
-__all__ = ["ApiKeyIssued", "ApiKeyRevoked", "ArtifactKeyPublished", "CancellationRequested", "ChainOpened", "CheckpointLoaded", "CheckpointSaved", "CommandRejected", "EpochOpened", "ForwardBackwardCompleted", "ForwardBackwardSubmitted", "LoadStateSubmitted", "ModelRegistered", "OperationCancelled", "OperationFailed", "OptimStepSubmitted", "PackageFailed", "PackageOpened", "PackageRequested", "PackageSigned", "ProducerEnrolled", "ProducerRevoked", "RunClosed", "RunCreated", "RunLeaseGranted", "RunRolledBack", "SampleCompleted", "SampleSubmitted", "SaveStateSubmitted", "SchemaRegistered", "SignerKeyPublished", "SignerKeyRotated", "StepApplied"]
+__all__ = [
+    "ApiKeyIssued",
+    "ApiKeyRevoked",
+    "ArtifactKeyPublished",
+    "CancellationRequested",
+    "ChainOpened",
+    "CheckpointLoaded",
+    "CheckpointSaved",
+    "CommandRejected",
+    "EpochOpened",
+    "ForwardBackwardCompleted",
+    "ForwardBackwardSubmitted",
+    "LoadStateSubmitted",
+    "ModelRegistered",
+    "OperationCancelled",
+    "OperationFailed",
+    "OptimStepSubmitted",
+    "PackageFailed",
+    "PackageOpened",
+    "PackageRequested",
+    "PackageSigned",
+    "ProducerEnrolled",
+    "ProducerRevoked",
+    "RunClosed",
+    "RunCreated",
+    "RunLeaseGranted",
+    "RunRolledBack",
+    "SampleCompleted",
+    "SampleSubmitted",
+    "SaveStateSubmitted",
+    "SchemaRegistered",
+    "SignerKeyPublished",
+    "SignerKeyRotated",
+    "StepApplied",
+]
