@@ -13,9 +13,12 @@ import select
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 _DRAIN_BYTES = 4096
 _DEAF_SECONDS = 1.0

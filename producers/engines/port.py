@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from producers.errors import RefusedError, RejectedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 ACCEPTED, REJECTED, REFUSED = "accepted", "rejected", "refused"
 

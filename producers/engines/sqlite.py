@@ -8,9 +8,7 @@ has no answer yet and sends it again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from sqlite3 import Connection
+from typing import TYPE_CHECKING
 
 from producers.engines.bells import Bells
 from producers.engines.errors import EngineError, FencedError, HeadMovedError, StorageFullError
@@ -18,6 +16,11 @@ from producers.engines.group import GroupCommit
 from producers.engines.port import REFUSED, Append, Commit, IntakeEntry, Quarantined, Reply, Snapshot
 from producers.engines.sqlite_store import SqliteStore
 from producers.files import replace_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from sqlite3 import Connection
 
 _INTAKE, _LOG, _CHECKPOINTS = "intake", "log", "checkpoints"
 _REPLY_COLUMNS = "command_id, outcome, chain, first_seq, last_seq, code, detail, body_digest"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import sqlite3
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from producers.engines.errors import EngineError, LedgerDamagedError, StorageFullError, UnknownFormatError
 from producers.locks import locked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 _FORMAT = 1
 _BUSY_SECONDS = 60.0

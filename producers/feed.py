@@ -1,0 +1,107 @@
+"""Committed records as typed events, chain by chain in order, from where a reader stands."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tensorguard.ledger.record import Meta, Record, decode_meta, decode_record
+
+from schemas.codec import EVENTS, decode_event, event_schema
+from schemas.events import SchemaRegistered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from producers.engines.port import LogReader
+    from schemas.base import Event
+
+_PAGE = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One committed record: where it stands, what it says, and its exact bytes."""
+
+    chain: str
+    seq: int
+    meta: Meta
+    event: Event
+    data: bytes = field(repr=False)
+
+
+def every_chain(_: str) -> bool:
+    """The choice of all chains."""
+    return True
+
+
+class Feed:
+    """A reader's place in every chain of its choice; new chains appear by themselves.
+
+    ``positions`` maps a chain to the seq that is read next. One thread uses a feed at a time.
+    """
+
+    def __init__(
+        self,
+        reader: LogReader,
+        positions: Mapping[str, int] | None = None,
+        chains: Callable[[str], bool] = every_chain,
+    ) -> None:
+        self._reader = reader
+        self._wanted = chains
+        self._schemas = {schema.digest: schema.text for schema in map(event_schema, EVENTS)}
+        self._turn = 0
+        self.positions: dict[str, int] = dict(positions or {})
+
+    def poll(self, limit: int = 512) -> list[Recorded]:
+        """The next records, per chain in order; at most ``limit``. Empty when all is read.
+
+        Raises:
+            MalformedRecordError: a record is of a schema that neither this build nor its chain knows.
+        """
+        found: list[Recorded] = []
+        for chain in self._in_turn():
+            if len(found) < limit:
+                found += self._next(chain, limit - len(found))
+        return found
+
+    def wait(self, timeout: float) -> bool:
+        """Block until there is something to poll, or seconds passed; whether there is."""
+        unread = {chain: sys.maxsize for chain in self._reader.chains() if not self._wanted(chain)}
+        return self._reader.wait({**self.positions, **unread}, timeout)
+
+    def _in_turn(self) -> list[str]:
+        """The chains of choice, another one first each time, so that a busy chain does not starve the others."""
+        chains = [chain for chain in self._reader.chains() if self._wanted(chain)]
+        self._turn += 1
+        first = self._turn % len(chains) if chains else 0
+        return chains[first:] + chains[:first]
+
+    def _next(self, chain: str, limit: int) -> list[Recorded]:
+        start = self.positions.get(chain, 0)
+        found = [self._typed(chain, data) for data in self._reader.read(chain, start, limit)]
+        self.positions[chain] = start + len(found)
+        return found
+
+    def _typed(self, chain: str, data: bytes) -> Recorded:
+        record = self._decoded(chain, data)
+        event = decode_event(record.event, record.body)
+        if isinstance(event, SchemaRegistered) and event.kind == "event":
+            self._schemas.setdefault(event.schema, event.text)
+        return Recorded(chain, record.meta.seq, record.meta, event, data)
+
+    def _decoded(self, chain: str, data: bytes) -> Record:
+        meta = decode_meta(data)
+        if meta.schema not in self._schemas:
+            self._learn(chain, meta.seq)
+        return decode_record(data, self._schemas)
+
+    def _learn(self, chain: str, end: int) -> None:
+        """Collect the schemas that a chain registered before a position: another build wrote it."""
+        registered = event_schema(SchemaRegistered.__name__).digest
+        for start in range(0, end, _PAGE):
+            for data in self._reader.read(chain, start, min(_PAGE, end - start)):
+                if decode_meta(data).schema == registered:
+                    body = decode_record(data, self._schemas).body
+                    self._schemas.setdefault(body["schema"], body["text"])
