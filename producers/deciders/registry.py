@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from producers.deciders import api_key, artifact_key, chain, model, producer, signer, snapshot
+from producers.deciders import api_key, artifact_key, chain, model, package, producer, run, signer, snapshot
 from producers.deciders.context import Context, Decision
 from schemas import commands as c
 from schemas.base import Command, Event
@@ -44,7 +44,9 @@ _API_KEY = Aggregate("api-key", api_key.ApiKeyState, api_key.decide, api_key.evo
 _SIGNER = Aggregate("signer", signer.SignerState, signer.decide, signer.evolve)
 _ARTIFACT_KEY = Aggregate("artifact-key", artifact_key.ArtifactKeyState, artifact_key.decide, artifact_key.evolve)
 _MODEL = Aggregate("model", model.ModelState, model.decide, model.evolve)
-_AGGREGATES = {a.prefix: a for a in (_PRODUCER, _API_KEY, _SIGNER, _ARTIFACT_KEY, _MODEL)}
+_RUN = Aggregate("run", run.RunState, run.decide, run.evolve)
+_PACKAGE = Aggregate("package", package.PackageState, package.decide, package.evolve)
+_AGGREGATES = {a.prefix: a for a in (_PRODUCER, _API_KEY, _SIGNER, _ARTIFACT_KEY, _MODEL, _RUN, _PACKAGE)}
 
 
 def _key_id_hex(command: Any) -> str:
@@ -57,6 +59,14 @@ def _key_id(command: Any) -> str:
 
 def _name(command: Any) -> str:
     return str(command.name)
+
+
+def _run_id(command: Any) -> str:
+    return str(command.run_id)
+
+
+def _package_id_hex(command: Any) -> str:
+    return str(command.package_id.hex())
 
 
 def _nothing(_command: Any) -> str:
@@ -72,6 +82,25 @@ RULES: Mapping[type[Command], Rule] = {
     c.RotateSignerKey: Rule(_SIGNER, "authority", "platform", _nothing),
     c.PublishArtifactKey: Rule(_ARTIFACT_KEY, "authority", "platform", _key_id_hex),
     c.RegisterModel: Rule(_MODEL, "authority", "platform", _name),
+    c.CreateRun: Rule(_RUN, "gateway", "tenant", _run_id),
+    c.SubmitForwardBackward: Rule(_RUN, "gateway", "tenant", _run_id),
+    c.SubmitOptimStep: Rule(_RUN, "gateway", "tenant", _run_id),
+    c.SubmitSample: Rule(_RUN, "gateway", "tenant", _run_id),
+    c.SubmitSaveState: Rule(_RUN, "gateway", "tenant", _run_id),
+    c.SubmitLoadState: Rule(_RUN, "gateway", "tenant", _run_id),
+    c.RequestCancellation: Rule(_RUN, "gateway", "tenant", _run_id),
+    c.CloseRun: Rule(_RUN, "gateway", "tenant", _run_id),
+    c.GrantLease: Rule(_RUN, "dispatcher", "tenant", _run_id),
+    c.CompleteForwardBackward: Rule(_RUN, "worker", "tenant", _run_id),
+    c.RecordStep: Rule(_RUN, "worker", "tenant", _run_id),
+    c.CompleteSample: Rule(_RUN, "worker", "tenant", _run_id),
+    c.RecordCheckpoint: Rule(_RUN, "worker", "tenant", _run_id),
+    c.RecordCheckpointLoaded: Rule(_RUN, "worker", "tenant", _run_id),
+    c.FailOperation: Rule(_RUN, "worker", "tenant", _run_id),
+    c.RequestPackage: Rule(_PACKAGE, "gateway", "tenant", _package_id_hex),
+    c.RecordPackageSigned: Rule(_PACKAGE, "packager", "tenant", _package_id_hex),
+    c.FailPackage: Rule(_PACKAGE, "packager", "tenant", _package_id_hex),
+    c.RecordPackageOpened: Rule(_PACKAGE, "device", "tenant", _package_id_hex),
 }
 
 AUTHORITY: Mapping[str, frozenset[str]] = {command.__name__: frozenset({rule.role}) for command, rule in RULES.items()}

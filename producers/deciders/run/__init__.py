@@ -1,0 +1,47 @@
+"""Runs: requests of clients, outcomes of the worker that holds the lease. Stream ``run/<run id>``.
+
+``state.py`` is what a run is and how events change it; ``requests.py`` decides what clients ask, ``lease.py`` who works
+on it and what that loses, ``outcomes.py`` what its worker reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from producers.deciders.context import Context, Decision, Rejected
+from producers.deciders.run import lease, outcomes, requests
+from producers.deciders.run.state import RunState, evolve
+from schemas import commands as c
+from schemas.base import Command
+
+__all__ = ["RunState", "decide", "evolve"]
+
+_DECIDERS: Mapping[type[Command], Callable[[RunState, Any, Context], Decision]] = {
+    c.GrantLease: lease.grant,
+    c.SubmitForwardBackward: requests.forward_backward,
+    c.SubmitOptimStep: requests.optim_step,
+    c.SubmitSample: requests.sample,
+    c.SubmitSaveState: requests.save_state,
+    c.SubmitLoadState: requests.load_state,
+    c.RequestCancellation: requests.cancel,
+    c.CloseRun: requests.close,
+    c.CompleteForwardBackward: outcomes.forward_backward,
+    c.RecordStep: outcomes.step,
+    c.CompleteSample: outcomes.sample,
+    c.RecordCheckpoint: outcomes.checkpoint,
+    c.RecordCheckpointLoaded: outcomes.loaded,
+    c.FailOperation: outcomes.failed,
+}
+
+
+def decide(state: RunState | None, command: Command, ctx: Context) -> Decision:
+    """What a run makes of a command."""
+    if isinstance(command, c.CreateRun):
+        return requests.create(state, command)
+    decider = _DECIDERS.get(type(command))
+    if decider is None:
+        return Rejected("wrong_stream", "A run's stream takes commands about runs only.")
+    if state is None:
+        return Rejected("not_found", "There is no such run on this chain.")
+    return decider(state, command, ctx)

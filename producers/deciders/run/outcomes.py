@@ -1,0 +1,151 @@
+"""What the worker that holds the lease reports: outcomes, strictly in the order of the operations."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from typing import Protocol, TypeVar
+
+from producers.deciders.context import Context, Decision, Rejected
+from producers.deciders.run import state as s
+from producers.deciders.run.requests import unknown
+from producers.deciders.run.state import Operation, RunState
+from schemas import commands as c
+from schemas import events as e
+from schemas.base import Command, Event
+
+CANCELLED = "cancelled"
+_BOUND_TO_KEY = re.compile(r"([0-9a-f]{64})\b")
+_E = TypeVar("_E", bound=Event)
+
+
+class _Outcome(Protocol):
+    @property
+    def lease_epoch(self) -> int: ...
+
+
+def forward_backward(state: RunState, command: c.CompleteForwardBackward, ctx: Context) -> Decision:
+    """A gradient was accumulated."""
+    operation = _next(state, command, command.operation_id, ctx, s.FORWARD_BACKWARD)
+    return operation if isinstance(operation, Rejected) else (_same(command, e.ForwardBackwardCompleted),)
+
+
+def step(state: RunState, command: c.RecordStep, ctx: Context) -> Decision:
+    """The gradient was applied: one step more, at the learning rate that was asked for."""
+    operation = _next(state, command, command.operation_id, ctx, s.OPTIM_STEP)
+    if isinstance(operation, Rejected):
+        return operation
+    if command.step != state.step + 1:
+        return Rejected("invalid_value", f"The run is at step {state.step}; the next one is {state.step + 1}.")
+    if command.learning_rate != (operation.learning_rate or state.learning_rate):
+        return Rejected("invalid_value", "The step was asked for at another learning rate.")
+    return (_same(command, e.StepApplied),)
+
+
+def sample(state: RunState, command: c.CompleteSample, ctx: Context) -> Decision:
+    """Completions were sampled from the state that the run is in."""
+    operation = _next(state, command, command.operation_id, ctx, s.SAMPLE)
+    if isinstance(operation, Rejected):
+        return operation
+    if command.step != state.step:
+        return Rejected("invalid_value", f"The run is at step {state.step}; the sample names another one.")
+    return (_same(command, e.SampleCompleted),)
+
+
+def checkpoint(state: RunState, command: c.RecordCheckpoint, ctx: Context) -> Decision:
+    """A checkpoint is durable: one that an operation named, or the worker's own."""
+    refusal = _not_holding(state, command, ctx)
+    if refusal:
+        return refusal
+    if command.operation_id is not None:
+        operation = _next(state, command, command.operation_id, ctx, s.SAVE_STATE)
+        if isinstance(operation, Rejected):
+            return operation
+        if command.includes_optimizer != operation.optimizer:
+            return Rejected("invalid_value", "The checkpoint holds other parts of the state than were asked for.")
+        if command.name != operation.name:
+            return Rejected("invalid_value", "The checkpoint has another name than was asked for.")
+    elif command.name is not None:
+        return Rejected("invalid_value", "A worker's own checkpoint has no name.")
+    return _not_a_state(state, command) or (_same(command, e.CheckpointSaved),)
+
+
+def loaded(state: RunState, command: c.RecordCheckpointLoaded, ctx: Context) -> Decision:
+    """A checkpoint replaced the run's state."""
+    operation = _next(state, command, command.operation_id, ctx, s.LOAD_STATE)
+    if isinstance(operation, Rejected):
+        return operation
+    if command.artifact_id != operation.artifact:
+        return Rejected("invalid_value", "Another checkpoint was asked for.")
+    return (_same(command, e.CheckpointLoaded),)
+
+
+def failed(state: RunState, command: c.FailOperation, ctx: Context) -> Decision:
+    """An operation ended without effect, or was dropped because its client asked for it."""
+    operation = _next(state, command, command.operation_id, ctx)
+    if isinstance(operation, Rejected):
+        return operation
+    if command.code != CANCELLED:
+        return (
+            e.OperationFailed(command.run_id, command.operation_id, command.lease_epoch, operation.kind, command.code),
+        )
+    if not operation.cancelling:
+        return Rejected("invalid_value", "Nobody asked for this operation's cancellation.")
+    return (e.OperationCancelled(command.run_id, command.operation_id, command.lease_epoch, operation.kind),)
+
+
+def _next(
+    state: RunState, command: _Outcome, operation_id: bytes, ctx: Context, kind: str | None = None
+) -> Operation | Rejected:
+    """The operation whose turn it is, if the command reports on it."""
+    refusal = _not_holding(state, command, ctx)
+    if refusal:
+        return refusal
+    operation = state.operation(operation_id)
+    if operation is None:
+        return unknown(state, operation_id)
+    if kind not in (None, operation.kind):
+        return Rejected("wrong_operation_kind", f"The operation is a {operation.kind}.")
+    if operation is not state.pending[0]:
+        return Rejected("out_of_order", f"Operation {state.pending[0].op_seq} has no outcome yet.")
+    return operation
+
+
+def _not_holding(state: RunState, command: _Outcome, ctx: Context) -> Rejected | None:
+    if state.lease_epoch == 0:
+        return Rejected("no_lease", "Nobody holds this run.")
+    if command.lease_epoch != state.lease_epoch:
+        return Rejected("stale_lease", f"The run's lease is number {state.lease_epoch}.")
+    return _foreign_worker(state.worker, ctx.key_id)
+
+
+def _foreign_worker(worker: str, key_id: bytes) -> Rejected | None:
+    """A lease whose worker's name begins with a key id in hex is bound to that key."""
+    bound = _BOUND_TO_KEY.match(worker)
+    if bound is None or bound[1] == key_id.hex():
+        return None
+    return Rejected("wrong_worker", "The lease is bound to another worker's key.")
+
+
+def _not_a_state(state: RunState, command: c.RecordCheckpoint) -> Rejected | None:
+    """Whether the checkpoint is of a state between two steps that the run was in after its newest durable one."""
+    through = command.through_op_seq
+    if through < state.durable.op_seq:
+        return Rejected("out_of_order", "A newer state of the run is durable.")
+    if through > _last_finished(state):
+        return Rejected("out_of_order", "The checkpoint covers operations without an outcome.")
+    covered = [change for change in state.undurable if change.op_seq <= through]
+    if covered and covered[-1].kind == s.FORWARD_BACKWARD:
+        return Rejected("invalid_value", "A checkpoint holds no gradient: it reaches to a step or a load.")
+    if command.step != (covered[-1].step if covered else state.durable.step):
+        return Rejected("invalid_value", "The checkpoint is of another step than the run was at.")
+    return None
+
+
+def _last_finished(state: RunState) -> int:
+    return state.pending[0].op_seq - 1 if state.pending else state.last_op_seq
+
+
+def _same(command: Command, event: type[_E]) -> _E:
+    """The event that says what the command says: their fields have the same names."""
+    return event(**{f.name: getattr(command, f.name) for f in fields(event)})
