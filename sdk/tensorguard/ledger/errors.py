@@ -58,3 +58,13 @@ class ExportError(LedgerError):
 
     code = "export_unreadable"
     next_step = "Export the ledger again with `tensorguard ledger export --out DIR`."
+
+
+class RuleBrokenError(LedgerError):
+    """Records that are well-formed and contradict each other; ``code`` says which rule."""
+
+    next_step = "Keep this export as evidence and ask the operator."
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code

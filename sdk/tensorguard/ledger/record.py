@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tensorguard.ledger import avro
 from tensorguard.ledger import format as fmt
@@ -15,6 +15,7 @@ from tensorguard.ledger.errors import MalformedRecordError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+T = TypeVar("T")
 GENESIS_PREV_HASH = bytes(32)
 _META = avro.parse(fmt.compact(fmt.META))
 
@@ -49,6 +50,17 @@ class Record:
     command: SignedCommand | None
     event: str
     body: dict[str, Any]
+
+    def field(self, name: str, kind: type[T]) -> T:
+        """A field of the body that the reader relies on: an event's schema is whatever its chain registered.
+
+        Raises:
+            MalformedRecordError: the body has no such field of this Python type.
+        """
+        value = self.body.get(name)
+        if not isinstance(value, kind):
+            raise MalformedRecordError(f"{self.event} has no {kind.__name__} field {name!r}.")
+        return value
 
 
 @lru_cache(maxsize=1024)
@@ -94,6 +106,14 @@ def decode_record(data: bytes, schemas: Mapping[bytes, str]) -> Record:
     value = avro.decode(schema, data)
     command = SignedCommand.from_dict(value["command"]) if value["command"] else None
     return Record(Meta(**value["meta"]), command, schema["name"].rpartition(".")[2], value["body"])
+
+
+def position_cause(chain: str, seq: int) -> bytes:
+    """What stands for the cause in the event id of the sequencer's own records, which no command led to (16 bytes).
+
+    SHA-256("chain" 00 || chain || uint64 seq), cut to 16 bytes. The record's ``cause`` field itself stays null.
+    """
+    return sha256(b"chain\x00" + chain.encode() + seq.to_bytes(8, "big")).digest()[:16]
 
 
 def event_id(cause: bytes, event: str, index: int) -> bytes:

@@ -54,6 +54,7 @@ class Report:
     """A whole export; ``findings`` are those that belong to no chain's content."""
 
     installation_id: str
+    authority_key: bytes
     pinned: bool
     chains: tuple[ChainReport, ...] = ()
     findings: tuple[Finding, ...] = field(default=())
@@ -73,6 +74,7 @@ class Report:
         return {
             "verified": self.verified,
             "installation_id": self.installation_id,
+            "authority_key": self.authority_key.hex(),
             "trust_root_pinned": self.pinned,
             "records": sum(chain.records for chain in self.chains),
             "chains": [chain.to_dict() for chain in self.chains],
