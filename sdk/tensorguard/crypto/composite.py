@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from hashlib import sha256, sha512
+from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from tensorguard.crypto import mldsa
 from tensorguard.crypto.errors import CryptoError, KeyMalformedError, SignatureInvalidError
 
-ALGORITHM = "MLDSA65-Ed25519-SHA512"
+ALGORITHM: Final = "MLDSA65-Ed25519-SHA512"
 OID = "1.3.6.1.5.5.7.6.48"
 PREFIX = b"CompositeAlgorithmSignatures2025"
 LABEL = b"COMPSIG-MLDSA65-Ed25519-SHA512"

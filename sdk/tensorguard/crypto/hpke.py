@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from hashlib import sha256, shake_256
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hpke
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 
 from tensorguard.crypto.errors import KeyMalformedError, WrongKeyError
 
-SUITE_NAME = "HPKE-MLKEM768_X25519-HKDF_SHA256-AES_256_GCM"
+SUITE_NAME: Final = "HPKE-MLKEM768_X25519-HKDF_SHA256-AES_256_GCM"
 SEED_BYTES = 32
 MLKEM_PUBLIC_BYTES = 1184
 PUBLIC_BYTES = MLKEM_PUBLIC_BYTES + 32

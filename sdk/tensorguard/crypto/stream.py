@@ -12,7 +12,7 @@ import hmac
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -30,7 +30,7 @@ from tensorguard.crypto.memory import Data, wipe
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-ALGORITHM = "AES-256-GCM"
+ALGORITHM: Final = "AES-256-GCM"
 CHUNK_BYTES = 1 << 20
 MAX_CHUNK_BYTES = 1 << 24
 MAX_CHUNKS = 1 << 32

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap_with_padding, aes_key_wrap_with_padding
 
 from tensorguard.crypto.errors import KeyMalformedError, WrongKeyError
 
-ALGORITHM = "AES-256-KWP"
+ALGORITHM: Final = "AES-256-KWP"
 KEY_BYTES = 32
 
 

@@ -1,0 +1,1 @@
+"""Blob stores: bytes too large for the ledger, found again by name."""

@@ -1,0 +1,1 @@
+"""Key providers: who holds the key-encryption key, and gives each tenant its data-encryption key."""

@@ -1,0 +1,83 @@
+"""A KEK in a file of mode 0600, and DEKs wrapped by it with AES-256-KWP, one file per tenant.
+
+The wrapped value is the DEK followed by a hash of tenant and key id, so that a file put under another tenant's name
+does not open.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from tensorguard.crypto import binding, wrap
+from tensorguard.crypto.errors import CryptoError
+from tensorguard.crypto.wrap import Dek
+
+from processors.keys.port import KeyLostError, TenantNameError
+from producers.errors import KeyFileError
+from producers.files import replace_file
+from producers.locks import locked
+from producers.secretfiles import ensure_secret, private_folder, read_secret
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT = 1
+_TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+class FileKeyProvider:
+    """The keys below one folder: ``kek`` and ``deks/<tenant>.wrapped``."""
+
+    algorithm = wrap.ALGORITHM
+
+    def __init__(self, keys_dir: Path) -> None:
+        self.keys_dir = keys_dir
+
+    def tenant_dek(self, tenant: str) -> Dek:
+        """See :class:`processors.keys.port.KeyProvider`."""
+        if not _TENANT.fullmatch(tenant):
+            raise TenantNameError("That is no name of a tenant.")
+        path = self.keys_dir / "deks" / f"{tenant}.wrapped"
+        if not path.exists():
+            self._create(tenant, path)
+        return _unwrap(self._kek(), tenant, path)
+
+    def _create(self, tenant: str, path: Path) -> None:
+        deks = private_folder(private_folder(self.keys_dir) / "deks")
+        with locked(deks / ".lock"):
+            if path.exists():
+                return
+            if not any(deks.glob("*.wrapped")):
+                ensure_secret(self.keys_dir / "kek", secrets.token_bytes(wrap.KEY_BYTES))
+            dek_id, dek = secrets.token_hex(16), secrets.token_bytes(wrap.KEY_BYTES)
+            wrapped = wrap.wrap_key(self._kek(), dek + _binding(tenant, dek_id))
+            entry = {"format": FORMAT, "algorithm": wrap.ALGORITHM, "dek_id": dek_id, "wrapped": wrapped.hex()}
+            replace_file(path, json.dumps(entry).encode() + b"\n", mode=0o600)
+
+    def _kek(self) -> bytes:
+        try:
+            return read_secret(self.keys_dir / "kek", wrap.KEY_BYTES)
+        except KeyFileError as error:
+            raise KeyLostError(error.detail) from error
+
+
+def _binding(tenant: str, dek_id: str) -> bytes:
+    return binding.bound_hash("tensorguard/dek/v1", tenant.encode(), dek_id.encode())
+
+
+def _unwrap(kek: bytes, tenant: str, path: Path) -> Dek:
+    try:
+        entry: dict[str, Any] = json.loads(path.read_bytes())
+        if (entry["format"], entry["algorithm"]) != (FORMAT, wrap.ALGORITHM):
+            raise KeyLostError(f"The key of tenant {tenant} was wrapped in a way that this version does not know.")
+        dek_id = str(entry["dek_id"])
+        opened = wrap.unwrap_key(kek, bytes.fromhex(entry["wrapped"]))
+    except (OSError, ValueError, KeyError, TypeError, CryptoError) as error:
+        raise KeyLostError(f"The key of tenant {tenant} cannot be unwrapped.") from error
+    dek, bound = opened[: wrap.KEY_BYTES], opened[wrap.KEY_BYTES :]
+    if bound != _binding(tenant, dek_id):
+        raise KeyLostError(f"The key file of tenant {tenant} holds another tenant's key.")
+    return Dek(dek_id, dek)
