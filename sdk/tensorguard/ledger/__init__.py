@@ -1,7 +1,7 @@
 """The ledger's format and its verification: records, chains, trees, checkpoints, receipts, exports.
 
-To verify an export: :func:`verify_export`. To check a receipt: :func:`verify_receipt` with a :class:`TrustRoot`. Everything
-that is wrong with the data is a :class:`Finding` or a :class:`LedgerError`.
+To verify an export: :func:`verify_export`. To check a receipt: :func:`verify_receipt` with a :class:`TrustRoot`.
+Everything that is wrong with the data is a :class:`Finding` or a :class:`LedgerError`.
 """
 
 from tensorguard.ledger.checkpoint import Checkpoint, SignedCheckpoint, SignerKeys

@@ -161,7 +161,7 @@ def _check_rejection(record: Record, envelope: Envelope, chain: str) -> None:
 def _check_acceptance(record: Record, envelope: Envelope, chain: str) -> None:
     if (envelope.chain, envelope.tenant, envelope.stream) != (chain, chain, record.meta.stream):
         raise RuleBrokenError("wrong_envelope", "A command was signed for another chain, tenant or stream.")
-    if record.meta.recorded_at > envelope.expires_at:
+    if record.meta.recorded_at >= envelope.expires_at:
         raise RuleBrokenError("expired_command", "A command was accepted after it had expired.")
 
 
