@@ -46,7 +46,8 @@ class Limits:
     remembered_operations: int = 64
     clock_skew: int = 5 * 60 * MICROSECONDS
     body_bytes: int = 24_576
-    payload_bytes: int = 60_000
+    payload_bytes: int = 56_000
+    stream_bytes: int = 1_024
 
 
 LIMITS = Limits()

@@ -83,6 +83,8 @@ def present_signed(signed: SignedCommand) -> Presented:
     if len(signed.payload) > LIMITS.payload_bytes:
         raise MalformedRecordError(f"A command of {len(signed.payload)} bytes fits into no record.")
     envelope = signed.envelope()
+    if len(envelope.stream.encode()) > LIMITS.stream_bytes:
+        raise MalformedRecordError("No stream has so long a name.")
     command = codec.decode_command(envelope.command_type, envelope.schema, envelope.body)
     if envelope.to_bytes() != signed.payload or codec.encode_command(command) != envelope.body:
         raise MalformedRecordError("A command is not in the one encoding of its values.")

@@ -7,8 +7,8 @@ it)? Those stand in ``undurable``, which each durable state empties. And was it 
 a plain answer)? The newest ``Limits.remembered_operations`` ids stand in ``finished``; an older one is answered with
 ``unknown_operation``. Redelivered commands need no memory here: the reply to every command id is kept.
 
-A durable state is a checkpoint with its optimizer, saved, or loaded as a whole: a worker that resumed from anything less
-would go on from another state than the one that was acknowledged.
+A durable state is a checkpoint with its optimizer, saved, or loaded as a whole: a worker that resumed from anything
+less would go on from another state than the one that was acknowledged.
 """
 
 from __future__ import annotations
