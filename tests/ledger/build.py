@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
@@ -79,10 +79,10 @@ class Chain:
         self.epoch += 1
         self._seal_own(e.EpochOpened(self.epoch, f"test writer {self.epoch}"))
 
-    def envelope(self, command: Command, **changes: object) -> Envelope:
+    def envelope(self, command: Command, **changes: Any) -> Envelope:
         self.commands += 1
         name = type(command).__name__
-        values = {
+        values: dict[str, Any] = {
             "chain": self.name,
             "tenant": self.name,
             "stream": registry.stream_of(command),
@@ -99,7 +99,7 @@ class Chain:
         }
         return Envelope(**{**values, **changes})
 
-    def submit(self, role: str, *commands: Command, **changes: object) -> list[bytes]:
+    def submit(self, role: str, *commands: Command, **changes: Any) -> list[bytes]:
         """Sign commands under one signature and decide them; their ids."""
         envelopes = [self.envelope(command, **changes) for command in commands]
         for signed in self.ledger.sign(role, envelopes):
@@ -110,12 +110,12 @@ class Chain:
         presented = engine.present_signed(signed)
         identity = engine.authenticate(presented, self.name, raw(self.ledger.authority), self.states.get)
         assert identity is not None, "an unauthenticated command never reaches a ledger"
-        now = self.now + 1000
+        self.now += 1000
         verdict = engine.judge(
             presented,
             identity,
             chain=self.name,
-            now=now,
+            now=self.now,
             find=self.states.get,
             version_of=lambda stream: self.versions.get(stream, 0),
         )
@@ -125,7 +125,7 @@ class Chain:
             self.seal(signed, verdict.stream, verdict.events)
 
     def seal(self, signed: SignedCommand, stream: str, events: Sequence[Event]) -> None:
-        """Append what a command led to."""
+        """Append what a command led to; all of it carries the time of the decision."""
         envelope = signed.envelope()
         self._register("command", envelope.command_type)
         for event in events:
@@ -161,7 +161,6 @@ class Chain:
         command: SignedCommand | None = None,
         envelope: Envelope | None = None,
     ) -> None:
-        self.now += 1000
         version = self.versions.get(stream, 0)
         self.versions[stream] = version + 1
         schema = codec.event_schema(type(event).__name__)
