@@ -1,0 +1,1 @@
+"""Who may speak: command intake, deciders, sequencer, signer, log engines."""

@@ -1,0 +1,1 @@
+"""Log engines: one port, one file per backend."""

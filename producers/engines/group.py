@@ -50,7 +50,7 @@ class GroupCommit(Generic[T, R]):
             group, self._pending = self._pending, []
         try:
             results = self._apply([item for ticket in group for item in ticket.items])
-        except BaseException as error:  # noqa: BLE001 (every thread of the group must learn of it)
+        except BaseException as error:  # noqa: BLE001 -- every thread of the group must learn of it
             for ticket in group:
                 ticket.error, ticket.done = error, True
             return

@@ -8,12 +8,13 @@ has no answer yet and sends it again.
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 from producers.engines.bells import Bells
 from producers.engines.errors import EngineError, FencedError, HeadMovedError, StorageFullError
 from producers.engines.group import GroupCommit
-from producers.engines.port import REFUSED, Append, Commit, IntakeEntry, Quarantined, Reply, Snapshot
+from producers.engines.port import Append, Commit, IntakeEntry, Quarantined, Reply, Snapshot
 from producers.engines.sqlite_store import SqliteStore
 from producers.files import replace_file
 
@@ -23,7 +24,21 @@ if TYPE_CHECKING:
     from sqlite3 import Connection
 
 _INTAKE, _LOG, _CHECKPOINTS = "intake", "log", "checkpoints"
-_REPLY_COLUMNS = "command_id, outcome, chain, first_seq, last_seq, code, detail, body_digest"
+
+_FIND_REPLY = """
+SELECT command_id, outcome, chain, first_seq, last_seq, code, detail, body_digest FROM replies
+WHERE command_id = ?1 AND (?2 IS NULL OR chain = ?2) ORDER BY outcome = 'refused' LIMIT 1
+"""
+# A refusal names an id that nobody proved to own: it never takes the place of a decision, and gives way to one.
+_KEEP_REPLY = """
+INSERT INTO replies (command_id, outcome, chain, first_seq, last_seq, code, detail, body_digest)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (command_id, chain) DO UPDATE SET
+    outcome = excluded.outcome, first_seq = excluded.first_seq, last_seq = excluded.last_seq,
+    code = excluded.code, detail = excluded.detail, body_digest = excluded.body_digest
+WHERE replies.outcome = 'refused'
+"""
+_KEEP_POISON = "INSERT INTO quarantine SELECT ?1, ?2, (SELECT data FROM intake WHERE position = ?1)"
 
 
 class SqliteEngine:
@@ -63,12 +78,8 @@ class SqliteEngine:
 
     def reply(self, command_id: bytes, chain: str | None = None) -> Reply | None:
         """The decision on a command, if there is one yet; a chain tells commands of one id on several chains apart."""
-        query = (
-            f"SELECT {_REPLY_COLUMNS} FROM replies WHERE command_id = ? AND (?2 IS NULL OR chain = ?2) "  # noqa: S608 (fixed)
-            f"ORDER BY outcome = '{REFUSED}' LIMIT 1"
-        )
         with self._store.reading() as db:
-            row = db.execute(query, (command_id, chain)).fetchone()
+            row = db.execute(_FIND_REPLY, (command_id, chain)).fetchone()
         return Reply(*row) if row else None
 
     def checkpoint(self, chain: str) -> bytes | None:
@@ -228,20 +239,8 @@ def _append(db: Connection, append: Append) -> None:
 
 
 def _decide(db: Connection, commit: Commit) -> None:
-    # A refusal names an id that nobody proved to own, so it never takes the place of a decision, and gives way to one.
-    db.executemany(
-        f"INSERT INTO replies ({_REPLY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (command_id, chain) "  # noqa: S608 (fixed)
-        "DO UPDATE SET outcome = excluded.outcome, first_seq = excluded.first_seq, last_seq = excluded.last_seq, "
-        "code = excluded.code, detail = excluded.detail, body_digest = excluded.body_digest "
-        f"WHERE replies.outcome = '{REFUSED}'",
-        [
-            (r.command_id, r.outcome, r.chain, r.first_seq, r.last_seq, r.code, r.detail, r.body_digest)
-            for r in commit.replies
-        ],
-    )
-    for entry in commit.quarantined:
-        query = "INSERT INTO quarantine SELECT ?1, ?2, (SELECT data FROM intake WHERE position = ?1)"
-        db.execute(query, (entry.position, entry.reason))
+    db.executemany(_KEEP_REPLY, [astuple(reply) for reply in commit.replies])
+    db.executemany(_KEEP_POISON, [(entry.position, entry.reason) for entry in commit.quarantined])
     if commit.intake_position is not None:
         db.execute("DELETE FROM intake WHERE position <= ?", (commit.intake_position,))
         db.execute("UPDATE writer SET intake_position = ?", (commit.intake_position,))

@@ -1,0 +1,154 @@
+"""One micro-batch: each entry is decided on drafts; an entry that fails leaves no trace, a batch that fails neither."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import structlog
+from tensorguard.ledger.checkpoint import chain_origin
+from tensorguard.ledger.envelope import Envelope, SignedCommand
+from tensorguard.ledger.errors import LedgerError, MalformedRecordError
+
+from producers.deciders import engine as judge
+from producers.deciders.context import Rejected
+from producers.deciders.registry import REJECTIONS_STREAM
+from producers.engines.port import ACCEPTED, REFUSED, REJECTED, Append, Commit, IntakeEntry, Quarantined, Reply
+from producers.errors import ClockError
+from producers.sequencer.seal import Sealer, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from producers.sequencer.fold import ChainFold
+
+_log = structlog.get_logger("sequencer")
+_UNAUTHENTICATED = "No enrolled key of this chain signed the command, or there is no such chain."
+
+
+@dataclass(frozen=True, slots=True)
+class Founder:
+    """What opens chains: the installation's origin and its authority's public key."""
+
+    origin: str
+    authority_key: bytes
+
+
+@dataclass
+class Batch:
+    """The effects of a run of intake entries, gathered until they are committed together.
+
+    ``fold_of`` gives the committed fold of a chain, ``reply_of`` a committed reply by command id and chain,
+    ``time_after`` the time of a record that follows one of a given time.
+    """
+
+    writer: Writer
+    founder: Founder
+    fold_of: Callable[[str], ChainFold]
+    reply_of: Callable[[bytes, str], Reply | None]
+    time_after: Callable[[int], int]
+    drafts: dict[str, ChainFold] = field(default_factory=dict)
+    replies: dict[tuple[bytes, str], Reply] = field(default_factory=dict)
+    _records: defaultdict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+    _quarantined: list[Quarantined] = field(default_factory=list)
+    _position: int | None = None
+
+    def take(self, entry: IntakeEntry) -> None:
+        """Decide one entry. Whatever goes wrong with it alone ends in quarantine.
+
+        Raises:
+            ClockError: nothing can be sealed now.
+        """
+        try:
+            self._decide(entry.data)
+        except ClockError:
+            raise
+        except MalformedRecordError:
+            self._quarantine(entry, "record_unsealable")
+        except Exception as error:  # noqa: BLE001 -- whatever one entry raises, it must not block the others
+            # The type alone: the text of an unexpected error may quote what it choked on.
+            self._quarantine(entry, "decider_failed", type(error).__name__)
+        self._position = entry.position
+
+    def commit(self) -> Commit:
+        """All effects, for the engine."""
+        appends = [Append(chain, self.fold_of(chain).head.size, records) for chain, records in self._records.items()]
+        return Commit(self.writer.epoch, appends, tuple(self.replies.values()), self._position, self._quarantined)
+
+    def _decide(self, data: bytes) -> None:
+        try:
+            presented = judge.present(data)
+        except MalformedRecordError as error:
+            self._refuse(_claimed(data), "malformed", error.detail)
+            return
+        if not self._decided_before(presented.envelope):
+            self._judge(presented)
+
+    def _decided_before(self, envelope: Envelope) -> bool:
+        key = (envelope.command_id, envelope.chain)
+        reply = self.replies.get(key) or self.reply_of(*key)
+        return reply is not None and reply.outcome != REFUSED
+
+    def _judge(self, presented: judge.Presented) -> None:
+        envelope = presented.envelope
+        draft = self._draft_of(envelope.chain).draft()
+        now = self.time_after(draft.head.recorded_at)
+        sealer = Sealer(draft, self.writer, now)
+        if draft.opened() is None and judge.opens_chain(presented, self.founder.authority_key):
+            sealer.open_chain(chain_origin(self.founder.origin, envelope.chain), self.founder.authority_key)
+        opened = draft.opened()
+        identity = opened and judge.authenticate(presented, envelope.chain, opened.authority_key, draft.find)
+        if not identity:
+            self._refuse(envelope, "unauthenticated", _UNAUTHENTICATED)
+            return
+        verdict = judge.judge(
+            presented, identity, chain=envelope.chain, now=now, find=draft.find, version_of=draft.version_of
+        )
+        self._seal(sealer, presented, verdict)
+        self._draft_of(envelope.chain).adopt(draft)
+        self._records[envelope.chain] += sealer.records
+        self._reply(presented, verdict, draft.head.size)
+
+    def _seal(self, sealer: Sealer, presented: judge.Presented, verdict: judge.Verdict) -> None:
+        if isinstance(verdict, Rejected):
+            event = judge.rejection_event(presented.envelope, verdict)
+            sealer.seal(presented, REJECTIONS_STREAM, (event,))
+        else:
+            sealer.seal(presented, verdict.stream, verdict.events)
+
+    def _reply(self, presented: judge.Presented, verdict: judge.Verdict, size: int) -> None:
+        envelope, digest = presented.envelope, sha256(presented.envelope.body).digest()
+        rejected = isinstance(verdict, Rejected)
+        count = 1 if isinstance(verdict, Rejected) else len(verdict.events)
+        code, detail = (verdict.code, verdict.detail) if isinstance(verdict, Rejected) else ("", "")
+        outcome = REJECTED if rejected else ACCEPTED
+        reply = Reply(envelope.command_id, outcome, envelope.chain, size - count, size - 1, code, detail, digest)
+        self.replies[envelope.command_id, envelope.chain] = reply
+
+    def _refuse(self, envelope: Envelope | None, code: str, detail: str) -> None:
+        """Answer without a record; what does not even name a command id has nobody to answer to."""
+        if envelope is None or self._decided_before(envelope):
+            return
+        digest = sha256(envelope.body).digest()
+        reply = Reply(envelope.command_id, REFUSED, envelope.chain, None, None, code, detail, digest)
+        self.replies[envelope.command_id, envelope.chain] = reply
+
+    def _quarantine(self, entry: IntakeEntry, reason: str, error: str = "") -> None:
+        _log.error("command_quarantined", position=entry.position, reason=reason, error=error)
+        self._quarantined.append(Quarantined(entry.position, reason))
+        self._refuse(_claimed(entry.data), reason, "The command could not be decided; it is kept in quarantine.")
+
+    def _draft_of(self, chain: str) -> ChainFold:
+        if chain not in self.drafts:
+            self.drafts[chain] = self.fold_of(chain).draft()
+        return self.drafts[chain]
+
+
+def _claimed(data: bytes) -> Envelope | None:
+    """The envelope of bytes that are not believed, if they have one."""
+    try:
+        return SignedCommand.from_bytes(data).envelope()
+    except LedgerError:
+        return None

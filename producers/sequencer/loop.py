@@ -1,0 +1,145 @@
+"""The sequencer: drains the intake in micro-batches, each committed as one."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from producers.engines.errors import StorageFullError
+from producers.sequencer import snapshot
+from producers.sequencer.batch import Batch, Founder
+from producers.sequencer.fold import ChainFold
+from producers.sequencer.recover import recover
+from producers.sequencer.seal import Writer
+from producers.sequencer.timekeeper import Timekeeper
+
+if TYPE_CHECKING:
+    import threading
+
+    from producers.clock import Clock
+    from producers.engines.port import LogEngine
+    from producers.installation import Installation
+
+ACCEPT_CLOCK = "TG_ACCEPT_CLOCK"
+_log = structlog.get_logger("sequencer")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Entries per micro-batch; records between snapshots; seconds of waiting when idle and when storage is full."""
+
+    batch: int = 1024
+    snapshot_every: int = 10_000
+    idle_seconds: float = 0.5
+    full_seconds: float = 1.0
+
+
+class Sequencer:
+    """The one writer. Whoever drives it holds the ``SequencerLock``; the epoch fences it if that ever fails.
+
+    Only what is committed enters its folds, so a commit that fails changes nothing and the entries are decided again.
+    """
+
+    def __init__(
+        self, engine: LogEngine, *, clock: Clock, writer: str, founder: Founder, limits: Limits | None = None
+    ) -> None:
+        self._engine = engine
+        self._time = Timekeeper(clock)
+        self._name = writer
+        self._founder = founder
+        self._limits = limits or Limits()
+        self._writer: Writer | None = None
+        self._folds: dict[str, ChainFold] = {}
+        self._snapshots: dict[str, int] = {}
+
+    @classmethod
+    def of(cls, installation: Installation, engine: LogEngine, limits: Limits | None = None) -> Sequencer:
+        """The sequencer of an installation."""
+        founder = Founder(installation.origin, installation.producer("authority").public_key)
+        writer = f"{socket.gethostname()}/{os.getpid()}"
+        return cls(engine, clock=installation.clock, writer=writer, founder=founder, limits=limits)
+
+    def open(self) -> Writer:
+        """Take the writer's role: fence every earlier writer, then read all chains back.
+
+        Raises:
+            LedgerCorruptError: the ledger is not what was written.
+            ClockError: the clock is too far ahead of the ledger.
+            StorageFullError: there is no space to write the new epoch.
+        """
+        writer = Writer(self._name, self._engine.open_epoch())
+        self._folds = {chain: recover(self._engine, chain) for chain in self._engine.chains()}
+        self._snapshots = {chain: fold.head.size for chain, fold in self._folds.items()}
+        newest = max((fold.head.recorded_at for fold in self._folds.values()), default=0)
+        self._time.start(newest, accept=os.environ.get(ACCEPT_CLOCK) == "1")
+        self._writer = writer
+        _log.info("writer_opened", epoch=writer.epoch, chains=len(self._folds))
+        return writer
+
+    def reopen(self) -> None:
+        """Take the role again after others may have had it: nothing to do if nobody did."""
+        if self._writer is None or self._engine.epoch() != self._writer.epoch:
+            self.open()
+
+    def step(self) -> int:
+        """Decide what waits in the intake, at most one micro-batch; how many entries that were.
+
+        Raises:
+            FencedError: a newer writer has the ledger.
+            StorageFullError: nothing was written; the entries stay in the intake.
+            ClockError: the clock has leapt ahead; the entries stay in the intake.
+        """
+        writer = self._writer or self.open()
+        entries = self._engine.intake(self._engine.intake_position(), self._limits.batch)
+        if not entries:
+            return 0
+        batch = Batch(writer, self._founder, self._fold_of, self._engine.reply, self._time.now)
+        for entry in entries:
+            batch.take(entry)
+        self._engine.commit(batch.commit())
+        self._adopt(batch)
+        self._take_snapshots(self._limits.snapshot_every)
+        return len(entries)
+
+    def run(self, stop: threading.Event) -> None:
+        """Decide until told to stop; then leave snapshots behind.
+
+        Raises:
+            FencedError: a newer writer has the ledger: end the process.
+            ClockError: the clock has leapt ahead.
+        """
+        self.reopen()
+        while not stop.is_set():
+            try:
+                if self.step() == 0:
+                    self._engine.wait_intake(self._engine.intake_position(), self._limits.idle_seconds)
+            except StorageFullError as error:
+                _log.error("storage_full", next_step=error.next_step)
+                stop.wait(self._limits.full_seconds)
+        self.close()
+
+    def close(self) -> None:
+        """Leave snapshots behind, so that the next start folds little."""
+        self._take_snapshots(1)
+
+    def _fold_of(self, chain: str) -> ChainFold:
+        return self._folds.get(chain) or ChainFold(chain)
+
+    def _adopt(self, batch: Batch) -> None:
+        for chain, draft in batch.drafts.items():
+            if draft.head.size:
+                self._folds.setdefault(chain, ChainFold(chain)).adopt(draft)
+
+    def _take_snapshots(self, every: int) -> None:
+        try:
+            for chain, fold in self._folds.items():
+                if fold.head.size - self._snapshots.get(chain, 0) >= every:
+                    self._engine.save_snapshot(snapshot.take(fold))
+                    self._snapshots[chain] = fold.head.size
+        except StorageFullError:
+            # A snapshot only saves time at the next start.
+            _log.warning("snapshot_skipped", reason="storage_full")

@@ -1,0 +1,65 @@
+"""Snapshots of a fold: a cache of what this very build folded, checked by digest; without one a start refolds all."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any
+
+from producers.deciders import registry
+from producers.deciders.snapshot import SnapshotError
+from producers.engines.port import Snapshot
+from producers.sequencer.fold import ChainFold, Head, Stream
+
+
+@cache
+def build_digest() -> str:
+    """SHA-256 over the sources that folding depends on: another build folds anew instead of trusting our states."""
+    digest = sha256()
+    for package in ("producers.deciders", "schemas.events"):
+        for source in sorted(files(package).iterdir(), key=lambda entry: entry.name):
+            if source.name.endswith(".py"):
+                digest.update(sha256(source.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def take(fold: ChainFold) -> Snapshot:
+    """The snapshot of a fold."""
+    head = fold.head
+    value = {
+        "build": build_digest(),
+        "chain": fold.chain,
+        "head": [head.size, head.leaf.hex(), head.recorded_at, head.epoch],
+        "streams": {
+            name: [stream.version, registry.dump(stream.state).decode()] for name, stream in fold.streams.items()
+        },
+    }
+    data = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    return Snapshot(fold.chain, head.size, sha256(data).digest(), data)
+
+
+def restore(snapshot: Snapshot) -> ChainFold:
+    """The fold of a snapshot.
+
+    Raises:
+        SnapshotError: the digest is wrong, another build took it, or a state does not read back.
+    """
+    if sha256(snapshot.data).digest() != snapshot.digest:
+        raise SnapshotError("A snapshot's digest is wrong.")
+    try:
+        return _fold(snapshot.chain, json.loads(snapshot.data))
+    except (ValueError, KeyError, TypeError) as error:
+        raise SnapshotError("A snapshot lacks a part.") from error
+
+
+def _fold(chain: str, value: dict[str, Any]) -> ChainFold:
+    if value["build"] != build_digest() or value["chain"] != chain:
+        raise SnapshotError("A snapshot is of another build or chain.")
+    size, leaf, recorded_at, epoch = value["head"]
+    streams = {
+        name: Stream(version, registry.load(name, state.encode()))
+        for name, (version, state) in value["streams"].items()
+    }
+    return ChainFold(chain, Head(size, bytes.fromhex(leaf), recorded_at, epoch), streams)
