@@ -69,7 +69,7 @@ class ModelNameError(ModelError):
     """A catalogue name that is none."""
 
     code = "model_name_invalid"
-    next_step = "Use up to 128 letters, digits, dots, dashes and underscores, in at most two parts with one slash."
+    next_step = "Use 1 to 128 letters, digits, dots, dashes and underscores, starting with a letter or digit."
 
 
 class ModelChangedError(ModelError):

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from processors.trainer.adapter import Adapter
+from processors.trainer.base_model import SharedBase
+from processors.trainer.batch import IGNORED, Row
+from processors.trainer.compute import forward_backward, optim_step
+from processors.trainer.errors import (
+    EmptyGradientError,
+    NonFiniteLossError,
+    OperationFailedError,
+    SequenceTooLongError,
+    TokenOutOfVocabularyError,
+)
+from processors.trainer.seeds import operation_seed
+from processors.trainer.tensors import digest_of
+from tests.support.tiny_model import MAX_POSITIONS, VOCABULARY
+from tests.trainer.batches import padded, random_rows
+from tests.trainer.conftest import ADAMW, LORA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def _hand_written(model_dir: Path, batches: list[list[list[Row]]]) -> tuple[list[float], dict[str, Any]]:
+    """The loop that a user of peft would write: its losses and its adapter."""
+    base = AutoModelForCausalLM.from_pretrained(model_dir)
+    torch.manual_seed(7)
+    config = LoraConfig(
+        r=4, lora_alpha=8, lora_dropout=0.1, target_modules=list(LORA.target_modules), task_type="CAUSAL_LM"
+    )
+    model = get_peft_model(base, config)
+    model.train()
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], lr=5e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01
+    )
+    losses, op_seq = [], 0
+    for calls in batches:
+        for rows in calls:
+            op_seq += 1
+            torch.manual_seed(operation_seed(7, op_seq))
+            width = max(len(row.tokens) for row in rows)
+            tokens = torch.tensor([[*row.tokens, *[0] * (width - len(row.tokens))] for row in rows])
+            mask = torch.tensor([[1] * len(row.tokens) + [0] * (width - len(row.tokens)) for row in rows])
+            labels = tokens.masked_fill(mask == 0, IGNORED)
+            loss = model(input_ids=tokens, attention_mask=mask, labels=labels).loss
+            (loss / len(calls)).backward()
+            losses.append(loss.item())
+        optimizer.step()
+        optimizer.zero_grad()
+        op_seq += 1
+    return losses, {n.replace(".default", ""): p.detach() for n, p in model.named_parameters() if p.requires_grad}
+
+
+def _trained(adapter: Adapter, batches: list[list[list[Row]]], first_op: int = 1) -> list[float]:
+    losses, op_seq = [], first_op
+    for calls in batches:
+        for rows in calls:
+            losses.append(forward_backward(adapter, rows, operation_seed(7, op_seq)).loss)
+            op_seq += 1
+        optim_step(adapter, op_seq)
+        op_seq += 1
+    return losses
+
+
+BATCHES = [[random_rows(1), random_rows(2, (4, 17))], [random_rows(3, (20,))], [random_rows(4), random_rows(5)]]
+
+
+def test_losses_and_adapter_equal_a_hand_written_peft_loop(
+    model_dir: Path, new_adapter: Callable[..., Adapter]
+) -> None:
+    adapter = new_adapter()
+    losses = _trained(adapter, BATCHES)
+    wanted_losses, wanted = _hand_written(model_dir, BATCHES)
+    assert losses == pytest.approx(wanted_losses, abs=1e-5)
+    weights = adapter.weights()
+    assert weights.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(weights[name], tensor, atol=1e-5, rtol=0)
+
+
+def test_the_gradient_norm_is_that_of_the_call_alone(new_adapter: Callable[..., Adapter]) -> None:
+    adapter = new_adapter()
+    first = forward_backward(adapter, random_rows(1), seed=1)
+    again = forward_backward(adapter, random_rows(1), seed=1)
+    assert first == again
+    total = torch.cat([g.flatten() for g in adapter.gradients.values()]).norm()
+    assert float(total) == pytest.approx(2 * first.grad_norm, rel=1e-6)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_padded_batch_has_loss_and_gradient_of_its_unpadded_rows(
+    side: str, new_adapter: Callable[..., Adapter]
+) -> None:
+    rows = random_rows(3, (9, 5, 12))
+    one, other = new_adapter(), new_adapter()
+    wanted = forward_backward(one, rows, seed=3)
+    assert forward_backward(other, padded(rows, side, width=30), seed=3) == wanted
+    for name, gradient in one.gradients.items():
+        assert torch.equal(gradient, other.gradients[name])
+
+
+def test_a_batch_has_the_mean_loss_of_its_rows_by_their_tokens(new_adapter: Callable[..., Adapter]) -> None:
+    lora = LORA.__class__(rank=4, alpha=8.0, dropout=0.0, target_modules=("q_proj",), bias="none")
+    rows = random_rows(3, (9, 5, 12))
+    together = forward_backward(new_adapter(lora=lora), rows, seed=0)
+    alone = [forward_backward(new_adapter(lora=lora), [row], seed=0) for row in rows]
+    targets = [len(row.tokens) - 1 for row in rows]
+    mean = sum(g.loss * n for g, n in zip(alone, targets, strict=True)) / sum(targets)
+    assert together.loss == pytest.approx(mean, abs=1e-6)
+    assert together.tokens == 26
+
+
+def test_ignored_labels_do_not_count(new_adapter: Callable[..., Adapter]) -> None:
+    tokens = tuple(range(1, 9))
+    answer_only = Row(tokens, (IGNORED,) * 5 + tokens[5:])
+    loss = forward_backward(new_adapter(), [answer_only], seed=0).loss
+    assert loss != pytest.approx(forward_backward(new_adapter(), [Row(tokens, tokens)], seed=0).loss, abs=1e-3)
+
+
+def test_same_seed_and_inputs_give_the_same_digest_on_a_second_instance(
+    model_dir: Path, new_adapter: Callable[..., Adapter]
+) -> None:
+    one, other = new_adapter(), Adapter(SharedBase(model_dir), LORA, ADAMW, 7)
+    _trained(one, BATCHES)
+    torch.rand(17)
+    _trained(other, BATCHES)
+    assert digest(one) == digest(other)
+    assert digest(one) != digest(new_adapter(seed=8))
+
+
+def digest(adapter: Adapter) -> bytes:
+    return digest_of(adapter.weights())
+
+
+def test_two_runs_share_one_base_and_do_not_disturb_each_other(
+    base: SharedBase, new_adapter: Callable[..., Adapter]
+) -> None:
+    alone = new_adapter()
+    _trained(alone, BATCHES)
+    wanted = digest(alone)
+    before = {name: p.detach().clone() for name, p in base.base.named_parameters() if "lora" not in name}
+    one, other = new_adapter(), new_adapter(seed=9)
+    for index, calls in enumerate(BATCHES):
+        op_seq = 1 + sum(len(b) + 1 for b in BATCHES[:index])
+        _trained(one, [calls], op_seq)
+        _trained(other, [calls])
+    assert digest(one) == wanted
+    assert digest(other) != wanted
+    after = {name: p for name, p in base.base.named_parameters() if "lora" not in name}
+    assert all(torch.equal(before[name], p) for name, p in after.items())
+
+
+def test_a_second_run_adds_no_base_weight(base: SharedBase, new_adapter: Callable[..., Adapter]) -> None:
+    def frozen() -> set[int]:
+        return {p.data_ptr() for name, p in base.base.named_parameters() if "lora" not in name}
+
+    new_adapter()
+    first = frozen()
+    total = sum(p.numel() for p in base.base.parameters())
+    second = new_adapter(seed=2)
+    assert frozen() == first
+    added = sum(p.numel() for p in base.base.parameters()) - total
+    assert added == sum(p.numel() for p in second.parameters.values())
+    second.close()
+    assert sum(p.numel() for p in base.base.parameters()) == total
+
+
+def test_a_non_finite_loss_accumulates_nothing(new_adapter: Callable[..., Adapter]) -> None:
+    adapter = new_adapter()
+    forward_backward(adapter, random_rows(1), seed=1)
+    held = {name: g.clone() for name, g in adapter.gradients.items()}
+    next(iter(adapter.parameters.values())).data.fill_(math.nan)
+    with pytest.raises(NonFiniteLossError):
+        forward_backward(adapter, random_rows(1), seed=1)
+    assert adapter.calls == 1
+    assert all(torch.equal(held[name], g) for name, g in adapter.gradients.items())
+
+
+LONG = (1,) * (MAX_POSITIONS + 1)
+REFUSED = {
+    "token above the vocabulary": (Row((1, VOCABULARY), (1, 2)), TokenOutOfVocabularyError),
+    "negative token": (Row((1, -1), (1, 2)), TokenOutOfVocabularyError),
+    "a token that looks like an ignored label": (Row((1, IGNORED), (1, 2)), TokenOutOfVocabularyError),
+    "label above the vocabulary": (Row((1, 2), (1, VOCABULARY)), TokenOutOfVocabularyError),
+    "more tokens than positions": (Row(LONG, LONG), SequenceTooLongError),
+    "no target at all": (Row((1, 2, 3), (IGNORED,) * 3), NonFiniteLossError),
+    "a single token": (Row((1,), (1,)), NonFiniteLossError),
+}
+
+
+@pytest.mark.parametrize(("row", "error"), REFUSED.values(), ids=REFUSED)
+def test_a_batch_is_refused(row: Row, error: type[OperationFailedError], new_adapter: Callable[..., Adapter]) -> None:
+    adapter = new_adapter()
+    with pytest.raises(error):
+        forward_backward(adapter, [row], seed=0)
+    assert adapter.calls == 0
+
+
+def test_a_step_without_gradient_is_refused(new_adapter: Callable[..., Adapter]) -> None:
+    with pytest.raises(EmptyGradientError):
+        optim_step(new_adapter(), 1)
+
+
+def test_a_step_takes_the_learning_rate_of_the_call(new_adapter: Callable[..., Adapter]) -> None:
+    one, other = new_adapter(), new_adapter()
+    for adapter, rate in ((one, None), (other, 1e-4)):
+        forward_backward(adapter, random_rows(1), seed=1)
+        assert optim_step(adapter, 2, rate) == (rate or ADAMW.learning_rate)
+    assert digest(one) != digest(other)
+
+
+UNFIT = {
+    "a module the model has not": LORA.__class__(4, 8.0, 0.0, ("q_proj", "no_such"), "none"),
+    "biases of the shared base": LORA.__class__(4, 8.0, 0.0, ("q_proj",), "all"),
+}
+
+
+@pytest.mark.parametrize("lora", UNFIT.values(), ids=UNFIT)
+def test_an_adapter_that_does_not_fit_is_refused(lora: Any, new_adapter: Callable[..., Adapter]) -> None:
+    with pytest.raises(OperationFailedError):
+        new_adapter(lora=lora)
+    forward_backward(new_adapter(), random_rows(1), seed=1)
