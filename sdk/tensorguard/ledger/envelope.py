@@ -6,7 +6,7 @@ payloads' leaf hashes; each command carries its payload, its path in that tree, 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +85,7 @@ class SignedCommand:
 
     def to_dict(self) -> dict[str, Any]:
         """The value of a record's ``command`` field."""
-        return {**asdict(self), "batch_path": list(self.batch_path)}
+        return {name: getattr(self, name) for name in self.__slots__} | {"batch_path": list(self.batch_path)}
 
     def to_bytes(self) -> bytes:
         """The Avro encoding, as it travels through the intake."""

@@ -1,6 +1,6 @@
 """Which Avro schemas may stand on a ledger: a subset that every decoder reads alike and no bytes can make it hang.
 
-Allowed: record, fixed, enum, array, bytes, string, boolean, int, long, float, double, and unions of one type with
+Allowed: record, fixed, enum, array, bytes, string, boolean, int, long, double, and unions of one type with
 null. A name is defined before its use, so nothing recurses; every array item takes at least a byte.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from tensorguard.ledger import format as fmt
 from tensorguard.ledger.errors import MalformedRecordError
 
-SCALARS = frozenset({"bytes", "string", "boolean", "int", "long", "float", "double"})
+SCALARS = frozenset({"bytes", "string", "boolean", "int", "long", "double"})
 KEYS = {
     "record": ({"type", "name", "fields"}, {"doc"}),
     "fixed": ({"type", "name", "size"}, {"doc"}),
