@@ -65,6 +65,13 @@ class ModelFileRefusedError(ModelError):
     next_step = "Copy the model into a plain folder (`cp -RL`): real files, no links, no sub-folders."
 
 
+class CatalogueFullError(ModelError):
+    """No space is left for a model's files."""
+
+    code = "storage_full"
+    next_step = "Free space on the data dir's file system, then add the model again; nothing of it was kept."
+
+
 class ModelNameError(ModelError):
     """A catalogue name that is none."""
 

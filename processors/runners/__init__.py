@@ -1,0 +1,1 @@
+"""How processors get their events and send their intents; they themselves know nothing of it."""
