@@ -1,0 +1,168 @@
+"""SIGKILL at random moments of a live session: the ledger verifies, nothing acknowledged is lost or doubled."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.server import LiveServer, tensorguard, tensorguard_json
+from tests.support.tiny_model import build_tiny_model
+from tg_tinker import LoRAConfig, OptimizerConfig, SamplingConfig, ServiceClient, TrainingConfig
+from tg_tinker.errors import OperationLostError, RunRolledBackError, TGTinkerError
+
+SEEDS_IN_SUITE = 10
+VICTIMS = ("server", "processors.trainer", "producers.signer", "processors.packager")
+SETTINGS = {"TG_CHECKPOINT_EVERY_STEPS": "3", "TG_CHECKPOINT_EVERY_SECONDS": "5"}
+
+
+@dataclass
+class Session:
+    """A client that trains until it is told to stop, and remembers every future that was acknowledged to it."""
+
+    client: Any
+    training: Any
+    acknowledged: list[str] = field(default_factory=list)
+    steps_seen: list[int] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    halt: threading.Event = field(default_factory=threading.Event)
+
+    def train(self, rng: random.Random) -> None:
+        while not self.halt.is_set():
+            try:
+                self._one_round(rng)
+            except (OperationLostError, RunRolledBackError):
+                continue
+            except TGTinkerError as error:
+                if self.halt.is_set() or error.code in {"connection_failed", "ledger_unavailable", "future_timeout"}:
+                    continue
+                self.unexpected.append(f"{error.code}: {error}")
+                return
+
+    def _one_round(self, rng: random.Random) -> None:
+        rows = [[rng.randrange(5, 100) for _ in range(12)] for _ in range(2)]
+        batch = {"input_ids": rows, "attention_mask": [[1] * 12] * 2, "labels": rows}
+        forward = self.training.forward_backward(batch)
+        self.acknowledged.append(forward.future_id)
+        step = self.training.optim_step()
+        self.acknowledged.append(step.future_id)
+        self.steps_seen.append(step.result(timeout=30).step)
+        if rng.random() < 0.2:
+            sample = self.training.sample(["to be"], SamplingConfig(max_tokens=4, temperature=0.0))
+            self.acknowledged.append(sample.future_id)
+        if rng.random() < 0.2:
+            self.acknowledged.append(self.training.save_state(f"s{rng.randrange(10**6)}").future_id)
+
+
+def _ledger_events(client: Any) -> list[Any]:
+    return list(client.get_audit_logs(limit=100_000))
+
+
+def _check_ledger(data_dir: Path, out: Path) -> dict[str, Any]:
+    tensorguard("ledger", "export", "--data-dir", data_dir, "--out", out)
+    report: dict[str, Any] = tensorguard_json("audit", "verify", out, "--decisions")
+    assert report["verified"], report
+    return report
+
+
+def _check_recovery(events: list[Any], run_id: str) -> None:
+    """Steps go on from the last durable one; a restored adapter is the one that the durable step had."""
+    step = 0
+    for event in events:
+        if event.stream != f"run/{run_id}":
+            continue
+        if event.event == "StepApplied":
+            assert event.data["step"] == step + 1
+            step = event.data["step"]
+        elif event.event == "RunLeaseGranted":
+            step = event.data["resume_step"]
+        elif event.event == "RunRolledBack":
+            assert event.data["last_durable_step"] == step
+
+
+def _settle(training: Any) -> Any:
+    """A first durable save after a kill: what the worker restored."""
+    for _ in range(20):
+        try:
+            return training.save_state("settled").result(timeout=60)
+        except (OperationLostError, RunRolledBackError):
+            continue
+        except TGTinkerError as error:
+            if error.code not in {"connection_failed", "ledger_unavailable"}:
+                raise
+    raise AssertionError("the run did not settle")
+
+
+def _restored_digest_is_that_of_the_durable_step(events: list[Any], run_id: str) -> None:
+    digests: dict[int, str] = {}
+    for event in events:
+        if event.stream != f"run/{run_id}":
+            continue
+        if event.event == "RunLeaseGranted":
+            digests = {s: d for s, d in digests.items() if s <= event.data["resume_step"]}
+        if event.event == "StepApplied":
+            digests[event.data["step"]] = event.data["adapter_digest"]
+        if event.event == "CheckpointSaved" and event.data["step"] in digests:
+            assert event.data["adapter_digest"] == digests[event.data["step"]]
+
+
+def _survive(tmp_path: Path, seeds: list[int]) -> None:
+    data_dir = tmp_path / "data"
+    model = build_tiny_model(tmp_path / "model")
+    tensorguard("models", "add", "tiny", model, "--data-dir", data_dir)
+    key = tensorguard_json("keys", "issue", "--data-dir", data_dir, "--tenant", "acme")["api_key"]
+    server = LiveServer(data_dir, tmp_path / "server.log", SETTINGS).start()
+    try:
+        with ServiceClient(base_url=server.url, api_key=key) as client:
+            training = client.create_training_client(
+                TrainingConfig(
+                    model_ref="tiny",
+                    lora_config=LoRAConfig(rank=4, alpha=8, dropout=0.0, target_modules=["q_proj", "v_proj"]),
+                    optimizer=OptimizerConfig(learning_rate=1e-3),
+                    batch_size=2,
+                    gradient_accumulation_steps=1,
+                    seed=7,
+                )
+            )
+            for seed in seeds:
+                rng = random.Random(seed)
+                session = Session(client, training)
+                thread = threading.Thread(target=session.train, args=(rng,))
+                thread.start()
+                threading.Event().wait(rng.uniform(0.3, 3.0))
+                victim = rng.choice(VICTIMS)
+                if victim == "server":
+                    server.kill()
+                    server.start()
+                else:
+                    server.kill_child(victim)
+                session.halt.set()
+                thread.join(120)
+                assert not thread.is_alive(), f"seed {seed}: the client hangs after {victim} was killed"
+                assert not session.unexpected, f"seed {seed}: {victim}: {session.unexpected}"
+                server.wait_ready()
+                _settle(training)
+                events = _ledger_events(client)
+                submitted = Counter(e.data["operation_id"] for e in events if e.event.endswith("Submitted"))
+                assert all(submitted[future] == 1 for future in session.acknowledged), f"seed {seed}: {victim}"
+                _check_recovery(events, training.training_client_id)
+                _restored_digest_is_that_of_the_durable_step(events, training.training_client_id)
+                _check_ledger(data_dir, tmp_path / f"export-{seed}")
+    finally:
+        server.stop()
+
+
+@pytest.mark.timeout(600)
+def test_no_acknowledged_event_is_lost_or_doubled_by_kills(tmp_path: Path) -> None:
+    _survive(tmp_path, list(range(SEEDS_IN_SUITE)))
+
+
+@pytest.mark.soak
+def test_many_kills(tmp_path: Path) -> None:
+    _survive(tmp_path, list(range(1000, 1000 + int(os.environ.get("TG_SOAK_SEEDS", "40")))))
