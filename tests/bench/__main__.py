@@ -1,0 +1,104 @@
+"""``python -m tests.bench [NAME…] [--json]``: every figure beside its baseline; nothing passes or fails on time."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import structlog
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.harness import Figure, Spread, machine, seconds
+from tests.bench.sizes import FULL, TINY, Sizes
+
+NAMES = tuple(each.name for each in fields(Sizes))
+"""Each is a module of this folder with ``run(size, work) -> list[Figure]``."""
+WIDTH = 110
+
+
+def run(name: str, sizes: Sizes) -> list[Figure]:
+    """The figures of one benchmark, measured in a folder that is gone afterwards."""
+    bench = importlib.import_module(f"tests.bench.{name}")
+    with tempfile.TemporaryDirectory(prefix=f"bench-{name}-") as work:
+        figures: list[Figure] = bench.run(getattr(sizes, name), Path(work))
+        return figures
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was asked for and print it."""
+    options = _options(arguments)
+    console = Console(stderr=True)
+    found: dict[str, list[Figure]] = {}
+    about = machine(Path(tempfile.gettempdir()))
+    for name in options.names or NAMES:
+        with console.status(f"{name} …"):
+            took = seconds(lambda name=name: found.update({name: run(name, TINY if options.tiny else FULL)}))
+        console.print(f"{name}: {took:.0f} s")
+    if options.json:
+        figures = {name: [figure.to_dict() for figure in found[name]] for name in found}
+        sys.stdout.write(json.dumps({"machine": about, "figures": figures}, indent=2) + "\n")
+    else:
+        _print(Console(width=max(WIDTH, Console().width)), about, found)
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Ratios against baselines of one run.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(NAMES)} (default: all)")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    parser.add_argument("--tiny", action="store_true", help="a size that only shows that it runs")
+    options = parser.parse_args(arguments)
+    unknown = set(options.names) - set(NAMES)
+    if unknown:
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    return options
+
+
+def _print(console: Console, about: dict[str, object], found: dict[str, list[Figure]]) -> None:
+    console.print(" · ".join(f"{key} {value}" for key, value in about.items()), soft_wrap=True)
+    for name, figures in found.items():
+        table = Table("figure", "median (min-max)", "baseline", "ratio", "goal", title=name, title_justify="left")
+        for figure in figures:
+            table.add_row(*_row(figure))
+        console.print(table)
+        for figure in (each for each in figures if each.note):
+            console.print(f"  {figure.name}: {figure.note}", soft_wrap=True)
+
+
+def _row(figure: Figure) -> tuple[str, ...]:
+    return (
+        f"{figure.name}, {figure.unit}",
+        _spread(figure.value),
+        f"{figure.baseline}\n{_spread(figure.baseline_value)}" if figure.baseline else "",
+        _spread(figure.ratio),
+        f"≤ {figure.goal:g}" if figure.goal else "",
+    )
+
+
+def _spread(spread: Spread | None) -> str:
+    if spread is None:
+        return ""
+    median = _number(spread.median)
+    return median if len(spread.values) == 1 else f"{median} ({_number(spread.low)}-{_number(spread.high)})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _quiet() -> None:
+    """Keep the platform's log lines out of what is printed."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+
+
+if __name__ == "__main__":
+    _quiet()
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""How much each benchmark does: what ``make bench`` takes, and a size that a test runs in a moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSize:
+    """A Llama with random weights; sequences may have 128 tokens."""
+
+    hidden: int
+    layers: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSize:
+    """``steps`` per round; ``ahead`` is how many steps a pipelining client has in flight."""
+
+    model: ModelSize
+    rows: int
+    columns: int
+    steps: int
+    rounds: int
+    ahead: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class AppendsSize:
+    """Records per round and contender, and the writers that share them."""
+
+    records: int
+    rounds: int
+    writers: tuple[int, ...] = (1, 16)
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationSize:
+    """Records of the ledger that is verified."""
+
+    records: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSize:
+    """Float32 tensors of ``rows`` by ``columns``."""
+
+    tensors: int
+    rows: int
+    columns: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySize:
+    """``runs`` on one base after the first."""
+
+    model: ModelSize
+    runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """One size per benchmark, under its name."""
+
+    training: TrainingSize
+    appends: AppendsSize
+    verification: VerificationSize
+    checkpoint: CheckpointSize
+    memory: MemorySize = field(default_factory=lambda: MemorySize(ModelSize(512, 16), 3))
+
+
+FULL = Sizes(
+    training=TrainingSize(ModelSize(256, 6), rows=8, columns=128, steps=10, rounds=5),
+    appends=AppendsSize(records=960, rounds=5),
+    verification=VerificationSize(records=10_000, rounds=5),
+    checkpoint=CheckpointSize(tensors=100, rows=512, columns=512, rounds=7),
+)
+TINY = Sizes(
+    training=TrainingSize(ModelSize(32, 2), rows=2, columns=16, steps=2, rounds=1),
+    appends=AppendsSize(records=16, rounds=1, writers=(1, 2)),
+    verification=VerificationSize(records=64, rounds=1),
+    checkpoint=CheckpointSize(tensors=2, rows=64, columns=64, rounds=1),
+    memory=MemorySize(ModelSize(32, 2), 1),
+)
