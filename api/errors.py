@@ -1,0 +1,174 @@
+"""Everything a client can be told: one table of codes, each with its status, title and next step.
+
+The codes of refused commands (``producers.deciders``) and of failed operations are part of it, so that the ledger, the
+REST problem documents and the SDK's exceptions speak with one vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tensorguard.errors import TensorGuardError
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a code means to a client; ``next_step`` says what to do about it."""
+
+    status: int
+    title: str
+    next_step: str
+
+
+_ASK = "Look at the server's log; if it stays so, ask the operator."
+_AGAIN = "Send the request again; an Idempotency-Key makes that safe."
+_BATCH = "Send input_ids, attention_mask and labels as lists of equally long rows of integers."
+_STATE = "Read the training client again, then decide what to send."
+_TOKENIZER = "Encode with the model's own tokenizer: every id lies in its vocabulary."
+
+KINDS: dict[str, Kind] = {
+    # The door.
+    "unauthenticated": Kind(
+        401, "No valid API key", "Send `Authorization: Bearer tg-key-…`; get a key from the operator."
+    ),
+    "forbidden": Kind(403, "Not allowed", "Use a key with the scope that the detail names."),
+    "not_found": Kind(404, "Nothing here", "Check the path and the id; ids of other tenants do not exist for you."),
+    "unknown_model": Kind(
+        404, "No such model", "List the catalogue at /v1/models; an operator adds to it by `tensorguard models add`."
+    ),
+    "unknown_future": Kind(404, "No such future", "Check the id; futures of other tenants do not exist for you."),
+    "unknown_training_client": Kind(404, "No such training client", "List yours at /v1/training_clients."),
+    "unknown_artifact": Kind(404, "No such artifact", "List yours at /v1/artifacts."),
+    "unknown_package": Kind(404, "No such package", "List yours at /v1/packages."),
+    "method_not_allowed": Kind(405, "Not that method", "See /openapi.json for what this path takes."),
+    "invalid_request": Kind(422, "The request is not valid", "Correct what `errors` lists and send it again."),
+    "malformed_body": Kind(400, "The body is no JSON", "Send one JSON value in UTF-8."),
+    "malformed_record": Kind(
+        422, "No signed command", "Send the Avro encoding of a SignedCommand of this build's schemas."
+    ),
+    "body_too_large": Kind(
+        413, "The body is too large", "Send smaller batches; several may be accumulated before a step."
+    ),
+    "unsupported_media_type": Kind(415, "Not that content type", "Send application/json, or what /openapi.json names."),
+    "idempotency_key_reused": Kind(422, "The idempotency key is taken", "Use a fresh key for every different request."),
+    "quota_exceeded": Kind(429, "Too much is waiting", "Wait for futures to finish, then send it again."),
+    # Batches and settings.
+    "empty_batch": Kind(
+        422, "Nothing to learn from", "Send at least one row with a label that is not -100 behind its first token."
+    ),
+    "ragged_batch": Kind(
+        422, "Rows of different lengths", "Pad every row to one length, with attention_mask 0 and label -100."
+    ),
+    "wrong_dtype": Kind(422, "Not integers", _BATCH),
+    "token_out_of_vocabulary": Kind(422, "A token outside the vocabulary", _TOKENIZER),
+    "sequence_too_long": Kind(422, "Too long for the model", "Cut the sequences to the model's max_positions."),
+    "batch_too_large": Kind(
+        422, "Too large a batch", "Send fewer rows; several batches may be accumulated before a step."
+    ),
+    "dp_not_available": Kind(
+        422, "No differential privacy yet", "Leave dp_config out: this server cannot train under a privacy budget."
+    ),
+    "full_fine_tuning_unsupported": Kind(
+        422, "Only adapters", "Give a lora_config: this server trains LoRA adapters only."
+    ),
+    # Decisions on commands.
+    "already_exists": Kind(409, "It exists", "Take another name or id."),
+    "already_revoked": Kind(409, "It was revoked before", "Nothing is left to do."),
+    "package_not_signed": Kind(
+        409, "The package is not signed", "Wait for it with /v1/packages/{id}?wait=25; if it failed, ask for another."
+    ),
+    "expired": Kind(409, "The command's time is over", "Sign it anew; check the clocks of both sides."),
+    "foreign_tenant": Kind(403, "Another tenant's", "Speak only for the tenant whose key you hold."),
+    "invalid_value": Kind(422, "A value is not valid", "Correct the value that the detail names."),
+    "max_steps_reached": Kind(409, "The run has all its steps", "Create a run with a higher max_steps."),
+    "no_lease": Kind(409, "Nobody holds the run", _AGAIN),
+    "nothing_to_apply": Kind(409, "No gradient to apply", "Send forward_backward before optim_step."),
+    "operation_finished": Kind(409, "It has finished", "Read its result."),
+    "out_of_order": Kind(409, "Out of order", _STATE),
+    "run_closed": Kind(409, "The training client is closed", "Create another one; it may load this one's checkpoints."),
+    "run_rolled_back": Kind(
+        409,
+        "Operations were lost",
+        "Go on from last_durable_step: repeat what came after it, with the new generation.",
+    ),
+    "stale_lease": Kind(409, "Another worker holds the run", _STATE),
+    "unknown_operation": Kind(404, "No such operation", _STATE),
+    "version_conflict": Kind(409, "It changed meanwhile", _STATE),
+    "wrong_operation_kind": Kind(409, "Another kind of operation", _STATE),
+    "wrong_stream": Kind(422, "Addressed to the wrong stream", "Address the command to its own stream and chain."),
+    "wrong_worker": Kind(409, "Another worker's lease", _STATE),
+    # Futures that did not complete.
+    "operation_lost": Kind(
+        409,
+        "The operation was lost",
+        "Go on from last_durable_step: repeat what came after it, with the new generation.",
+    ),
+    "cancelled": Kind(409, "The operation was cancelled", "Send it again if you still want it."),
+    "result_expired": Kind(410, "The result is gone", "Results are kept in memory for an hour: sample again."),
+    "non_finite_loss": Kind(422, "The loss is not finite", "Lower the learning rate or look at the batch."),
+    "out_of_memory": Kind(507, "Not enough memory", "Send smaller batches or shorter sequences."),
+    "empty_gradient": Kind(
+        422, "No label gave a gradient", "Send rows with labels that are not -100 behind their first token."
+    ),
+    "batch_lost": Kind(409, "The batch was lost with the server", "Send it again."),
+    "checkpoint_damaged": Kind(
+        409, "The checkpoint is damaged", "Load another checkpoint, or restore this one from a backup."
+    ),
+    "checkpoint_truncated": Kind(
+        409, "The checkpoint is cut short", "Load another checkpoint, or restore this one from a backup."
+    ),
+    "checkpoint_wrong_key": Kind(409, "The checkpoint is under another key", "Load a checkpoint of this tenant."),
+    "checkpoint_mismatch": Kind(
+        409, "The checkpoint is of another model or shape", "Load it into a run with its model and lora_config."
+    ),
+    "model_changed": Kind(409, "The model's files changed", "Ask the operator to restore the registered files."),
+    # The server's side.
+    "storage_full": Kind(
+        507, "No space left", "Ask the operator to free space; nothing was changed, send it again then."
+    ),
+    "ledger_unavailable": Kind(503, "The ledger does not answer", _AGAIN),
+    "not_ready": Kind(503, "The server is not ready", "Wait until /readyz answers 200."),
+    "no_decision": Kind(503, "Not decided in time", _AGAIN),
+    "views_behind": Kind(
+        503,
+        "Decided, but not readable yet",
+        "It has effect: read it in a moment, or send it again with its Idempotency-Key.",
+    ),
+    "no_checkpoint": Kind(503, "Not signed yet", "Ask again in a moment: the signer is behind or not running."),
+    "internal_error": Kind(500, "A fault of ours", _ASK),
+}
+
+
+class ApiError(TensorGuardError):
+    """What a client is told instead of an answer; ``extras`` are further members of the problem document."""
+
+    def __init__(self, code: str, detail: str, **extras: Any) -> None:
+        super().__init__(detail, next_step=KINDS[code].next_step)
+        self.code = code
+        self.extras = extras
+
+    @property
+    def kind(self) -> Kind:
+        """Status, title and next step of the code."""
+        return KINDS[self.code]
+
+
+class ServerError(TensorGuardError):
+    """Base of what keeps a server from starting or running."""
+
+    code = "server_error"
+    next_step = "Look at the server's log."
+
+
+class ChildFailedError(ServerError):
+    """A child process did not start."""
+
+    code = "child_failed"
+
+
+class PortInUseError(ServerError):
+    """The address cannot be listened on."""
+
+    code = "address_unavailable"
+    next_step = "Give another --port or --host, or stop what listens there."

@@ -1,0 +1,80 @@
+"""Operations as futures: what the views know, joined with what lies beside the ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from api import present
+from api.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from api import responses as r
+    from api.vault import Vault
+    from processors.channel import SideChannel
+    from projections.models import Operation
+    from projections.queries import Views
+
+PENDING, COMPLETED = "pending", "completed"
+
+
+class Futures:
+    """Answers for one server: the views, the side channel's results, the vault's metadata, remembered salts."""
+
+    def __init__(
+        self, views: Views, channel: SideChannel, vault: Vault, salt_of: Callable[[bytes], bytes | None]
+    ) -> None:
+        self._views = views
+        self._channel = channel
+        self._vault = vault
+        self._salt_of = salt_of
+
+    def operation(self, tenant: str, future_id: str) -> Operation:
+        """A tenant's operation.
+
+        Raises:
+            ApiError: unknown_future.
+        """
+        operation = self._views.operation(tenant, future_id)
+        if operation is None:
+            raise ApiError("unknown_future", "There is no future with this id.")
+        return operation
+
+    def get(self, tenant: str, future_id: str) -> r.Future:
+        """A tenant's future.
+
+        Raises:
+            ApiError: unknown_future.
+        """
+        return self._present(self.operation(tenant, future_id))
+
+    def get_finished(self, tenant: str, future_id: str) -> r.Future | None:
+        """A tenant's future once it is no longer pending.
+
+        Raises:
+            ApiError: unknown_future.
+        """
+        operation = self.operation(tenant, future_id)
+        return None if operation.status == PENDING else self._present(operation)
+
+    def _present(self, operation: Operation) -> r.Future:
+        salt = self._salt_of(bytes.fromhex(operation.operation_id))
+        problem = present.operation_problem(operation.error) if operation.error else None
+        result = self._result(operation) if operation.status == COMPLETED else None
+        if operation.status == COMPLETED and result is None:
+            problem = present.expired_result()
+        return present.future(operation, salt=salt, result=result, problem=problem)
+
+    def _result(self, operation: Operation) -> r.Result | None:
+        if operation.kind == "sample":
+            data = self._channel.result(bytes.fromhex(operation.operation_id))
+            return present.samples(operation, data) if data is not None else None
+        if operation.kind == "save_state":
+            return self._saved(operation)
+        return present.scalars(operation)
+
+    def _saved(self, operation: Operation) -> r.Result | None:
+        artifact = self._views.artifact(operation.chain, (operation.result or {})["artifact_id"])
+        metadata = self._vault.get(operation.chain, operation.operation_id)
+        return present.saved(artifact, metadata) if artifact else None

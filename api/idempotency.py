@@ -1,0 +1,80 @@
+"""Requests that are sent again: the same key is the same command, and has effect once.
+
+The ledger alone makes that so, across restarts. What is remembered here, in memory and bounded, is which body the first
+request had and the salt that the server drew for it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from api.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from api.auth import Caller
+
+MAX_KEY_CHARACTERS = 255
+_STRIPES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """The first request with a command id: the SHA-256 of its body, and the salt of its commitment."""
+
+    body_digest: bytes
+    salt: bytes | None = field(default=None, repr=False)
+
+
+def command_id_for(caller: Caller, route: str, key: str | None) -> bytes:
+    """The id of the command that a request leads to: random without a key.
+
+    Raises:
+        ApiError: invalid_request, the key is empty, too long or has characters that no header should.
+    """
+    if key is None:
+        return secrets.token_bytes(16)
+    if not 0 < len(key) <= MAX_KEY_CHARACTERS or not key.isprintable():
+        raise ApiError("invalid_request", f"An Idempotency-Key has 1 to {MAX_KEY_CHARACTERS} printable characters.")
+    material = f"idempotency\0{caller.tenant}\0{caller.key_id}\0{route}\0{key}"
+    return sha256(material.encode()).digest()[:16]
+
+
+class Memory:
+    """What the newest requests were. Safe from any thread."""
+
+    def __init__(self, capacity: int = 65_536) -> None:
+        self._capacity = capacity
+        self._lock = threading.Lock()
+        self._known: OrderedDict[bytes, Remembered] = OrderedDict()
+        self._turns = [threading.Lock() for _ in range(_STRIPES)]
+
+    @contextmanager
+    def turn(self, command_id: bytes) -> Iterator[None]:
+        """One request at a time for a command id: a repeat waits until the first is decided."""
+        with self._turns[command_id[0] % _STRIPES]:
+            yield
+
+    def get(self, command_id: bytes) -> Remembered | None:
+        """What is known of a command's first request."""
+        with self._lock:
+            return self._known.get(command_id)
+
+    def put(self, command_id: bytes, remembered: Remembered) -> None:
+        """Remember a request; the oldest is forgotten when there are too many."""
+        with self._lock:
+            self._known[command_id] = remembered
+            while len(self._known) > self._capacity:
+                self._known.popitem(last=False)
+
+    def drop(self, command_id: bytes) -> None:
+        """Forget a request that came to nothing."""
+        with self._lock:
+            self._known.pop(command_id, None)

@@ -1,0 +1,108 @@
+"""Everything a server consists of, wired in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from api.auth import Gatekeeper
+from api.batches import BatchLimits
+from api.futures import Futures
+from api.submission import Submission
+from api.vault import Vault
+from api.waiting import Waiters
+from processors.blobs.file import FileBlobStore
+from processors.channel import SideChannel
+from processors.keys.file import FileKeyProvider
+from producers.installation import Installation
+from producers.submitter import Submitter
+from projections.database import open_database, views_url
+from projections.projector import Projector
+from projections.queries import Views
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sqlalchemy import Engine
+
+    from producers.engines.port import LogEngine
+
+
+@dataclass(frozen=True, slots=True)
+class DoorLimits:
+    """What one request may bring: bytes of body, and rows and tokens of a batch."""
+
+    body_bytes: int = 32 << 20
+    batch_rows: int = 1024
+    batch_tokens: int = 1 << 20
+
+    def of_batch(self, vocabulary: int, positions: int) -> BatchLimits:
+        """The limits of a batch for a model."""
+        return BatchLimits(vocabulary, positions, self.batch_rows, self.batch_tokens)
+
+
+@dataclass(frozen=True)
+class Platform:
+    """The parts that the doors use. ``checks`` say, by name, which parts can do their work."""
+
+    installation: Installation
+    engine: LogEngine
+    submitter: Submitter
+    database: Engine
+    projector: Projector
+    views: Views
+    channel: SideChannel
+    vault: Vault
+    submission: Submission
+    futures: Futures
+    gatekeeper: Gatekeeper
+    waiters: Waiters
+    limits: DoorLimits = field(default_factory=DoorLimits)
+    checks: dict[str, Callable[[], bool]] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, data_dir: Path, *, channel: SideChannel | None = None, limits: DoorLimits | None = None) -> Platform:
+        """The platform on a data directory. No thread runs yet: a sequencer decides and a projector folds elsewhere.
+
+        Raises:
+            TensorGuardError: the data directory, its keys, its ledger or its views cannot be used.
+        """
+        installation = Installation.open(data_dir)
+        engine = installation.engine()
+        submitter = Submitter(installation, engine)
+        database = open_database(views_url(data_dir))
+        projector, views = Projector(engine, database), Views(database)
+        channel = channel or SideChannel()
+        vault = Vault(FileKeyProvider(installation.keys_dir), FileBlobStore(data_dir / "blobs"))
+        submission = Submission(installation, engine, submitter, projector, views, channel, vault)
+        platform = cls(
+            installation=installation,
+            engine=engine,
+            submitter=submitter,
+            database=database,
+            projector=projector,
+            views=views,
+            channel=channel,
+            vault=vault,
+            submission=submission,
+            futures=Futures(views, channel, vault, submission.salt_of),
+            gatekeeper=Gatekeeper(views, projector, installation.api_key_pepper()),
+            waiters=Waiters(),
+            limits=limits or DoorLimits(),
+        )
+        platform.checks["projector"] = platform.projector_keeps_up
+        return platform
+
+    def projector_keeps_up(self) -> bool:
+        """Whether the views answer for all that was committed, but for what is in flight."""
+        return self.projector.failure() is None and self.projector.wait_for_all(KEEPING_UP_SECONDS)
+
+    def close(self) -> None:
+        """Give back files and handles."""
+        self.submitter.close()
+        self.database.dispose()
+        self.installation.close()
+
+
+KEEPING_UP_SECONDS = 1.0

@@ -1,0 +1,147 @@
+"""What clients send. Unknown fields are refused, so that nothing that is asked for is silently left out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, WithJsonSchema
+
+MAX_INT = (1 << 63) - 1
+ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+HEX16 = r"^[0-9a-f]{32}$"
+HEX32 = r"^[0-9a-f]{64}$"
+
+Seed = Annotated[int, Field(ge=0, le=MAX_INT)]
+Generation = Annotated[
+    int | None, Field(ge=0, le=MAX_INT, description="The run's generation that you have seen; None: any.")
+]
+Salt = Annotated[
+    str | None, Field(pattern=r"^[0-9a-fA-F]{64}$", description="Salt of the commitment; None: the server draws one.")
+]
+Matrix = Annotated[
+    Any, WithJsonSchema({"type": "array", "minItems": 1, "items": {"type": "array", "items": {"type": "integer"}}})
+]
+Metadata = Annotated[
+    dict[str, Any],
+    Field(description="Free JSON, up to 16 KiB. It is sealed under the tenant's key, never on the ledger."),
+]
+
+
+class Request(BaseModel):
+    """Strict: no unknown fields, no text where a number is meant, no NaN."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class LoRAConfig(Request):
+    """A low-rank adapter."""
+
+    rank: int = Field(default=16, ge=1, le=512)
+    alpha: float = Field(default=32.0, gt=0, le=1e6)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.*-]{1,128}$")]] = Field(
+        default=["q_proj", "k_proj", "v_proj", "o_proj"], min_length=1, max_length=64
+    )
+    bias: Literal["none", "all", "lora_only"] = "none"
+
+
+class OptimizerConfig(Request):
+    """How gradients are applied."""
+
+    name: Literal["adamw"] = "adamw"
+    learning_rate: float = Field(default=1e-4, gt=0, le=10)
+    weight_decay: float = Field(default=0.01, ge=0, le=10)
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.9, 0.999], min_length=2, max_length=2)
+    eps: float = Field(default=1e-8, gt=0, le=1)
+
+
+class DPConfig(Request):
+    """A privacy budget. No server of this version can keep one: enabled, it is refused."""
+
+    enabled: bool = True
+    noise_multiplier: float | None = Field(default=None, ge=0)
+    max_grad_norm: float | None = Field(default=None, gt=0)
+    target_epsilon: float | None = Field(default=None, gt=0)
+    target_delta: float | None = Field(default=None, gt=0, lt=1)
+    accountant_type: str | None = Field(default=None, max_length=64)
+
+
+class TrainingConfig(Request):
+    """A training client to be created."""
+
+    model_ref: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,255}$", description="A name of the catalogue.")
+    lora_config: LoRAConfig | None = Field(default_factory=LoRAConfig)
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    dp_config: DPConfig | None = None
+    batch_size: int = Field(default=1, ge=1, le=1 << 20)
+    gradient_accumulation_steps: int = Field(default=1, ge=1, le=1 << 20)
+    max_steps: int | None = Field(default=None, ge=1, le=MAX_INT)
+    seed: Seed = 0
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class BatchBody(Request):
+    """Token ids, which of them are attended to (0 or 1), and labels (-100: none); rows of one length."""
+
+    input_ids: Matrix
+    attention_mask: Matrix
+    labels: Matrix
+
+
+class ForwardBackwardRequest(Request):
+    """Accumulate the gradient of a batch."""
+
+    batch: BatchBody
+    salt: Salt = None
+    generation: Generation = None
+
+
+class OptimStepRequest(Request):
+    """Apply the accumulated gradient."""
+
+    learning_rate: float | None = Field(default=None, gt=0, le=10, description="For this step; None: the run's own.")
+    generation: Generation = None
+
+
+class SamplingConfig(Request):
+    """How completions are drawn."""
+
+    max_tokens: int = Field(default=64, ge=1, le=1 << 20)
+    temperature: float = Field(default=1.0, ge=0, le=100)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    seed: Seed | None = None
+
+
+class SampleRequest(Request):
+    """Complete prompts."""
+
+    prompts: list[Annotated[str, Field(min_length=1, max_length=1 << 18)]] = Field(min_length=1, max_length=64)
+    sampling_config: SamplingConfig = Field(default_factory=SamplingConfig)
+    salt: Salt = None
+    generation: Generation = None
+
+
+class SaveStateRequest(Request):
+    """Save a named checkpoint."""
+
+    name: str = Field(pattern=ID)
+    include_optimizer: bool = True
+    metadata: Metadata = Field(default_factory=dict)
+    generation: Generation = None
+
+
+class LoadStateRequest(Request):
+    """Load a checkpoint of this tenant."""
+
+    artifact_id: str = Field(pattern=HEX16)
+    include_optimizer: bool = True
+    generation: Generation = None
+
+
+class PackageRequest(Request):
+    """Package a checkpoint for devices, which are named by their key ids."""
+
+    artifact_id: str = Field(pattern=HEX16)
+    recipients: list[Annotated[str, Field(pattern=HEX32)]] = Field(min_length=1, max_length=64)
+    release_counter: int = Field(default=0, ge=0, le=MAX_INT)
+    expires_at: AwareDatetime | None = Field(default=None, strict=False, description="RFC 3339 with an offset.")

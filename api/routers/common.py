@@ -1,0 +1,73 @@
+"""What every router uses: the platform behind the app, who asks, and the errors that a route declares."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Query, Request
+from starlette.concurrency import run_in_threadpool
+
+from api import paging, problems
+from api.auth import Caller
+from api.platform import Platform
+from api.submission import Asked
+
+ALIAS = "/api"
+LONGEST_POLL = 30.0
+
+__all__ = ["Asking", "Cursor", "IdempotencyKey", "Limit", "PlatformOf", "errors", "run_in_threadpool"]
+
+
+def _platform(request: Request) -> Platform:
+    platform: Platform = request.app.state.platform
+    return platform
+
+
+PlatformOf = Annotated[Platform, Depends(_platform)]
+Limit = Annotated[int, Query(ge=1, le=paging.MAX_LIMIT, description="How many items at most.")]
+Cursor = Annotated[str | None, Query(max_length=256, description="The `next_cursor` of the page before.")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(description="A repeat with the same key and body gets the original answer; nothing is done twice."),
+]
+
+
+class Asking:
+    """A request that changes something, as far as it can be told before its caller is known."""
+
+    def __init__(self, request: Request, idempotency_key: IdempotencyKey = None) -> None:
+        self._request = request
+        self._key = idempotency_key
+
+    async def by(self, caller: Caller) -> Asked:
+        """The request of a caller."""
+        request = self._request
+        return Asked.of(
+            caller,
+            route=f"{request.method} {request.url.path.removeprefix(ALIAS)}",
+            key=self._key,
+            body=await request.body(),
+            correlation=request.state.request_id,
+            trace=request.state.trace,
+        )
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The declared problems of a route: those every route has, and the ones named."""
+    content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": _MEANING[status], "content": content} for status in {401, 403, 422, 503, *statuses}}
+
+
+_MEANING = {
+    400: "The body cannot be read",
+    401: "No valid API key",
+    403: "The key lacks a scope",
+    404: "Not there, or another tenant's",
+    409: "Not in this state",
+    413: "The body is too large",
+    415: "Another content type",
+    422: "Not valid",
+    429: "Too much is waiting",
+    503: "Not now",
+    507: "No space left",
+}

@@ -1,0 +1,253 @@
+"""Training clients: create, read, close, and the five operations."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from tensorguard import commitment
+
+from api import batches, paging, present
+from api import requests as q
+from api import responses as r
+from api.auth import Caller, Reader, Trainer
+from api.errors import ApiError
+from api.platform import Platform
+from api.routers.common import Asking, Cursor, Limit, PlatformOf, errors, run_in_threadpool
+from api.submission import Asked, Private, Sealed
+from projections.models import CatalogueModel, Run
+from schemas import commands
+from schemas.types import LoraSpec, OptimizerSpec
+
+router = APIRouter(prefix="/v1/training_clients", tags=["training"])
+LISTING = "training_clients"
+_CHANGES = errors(400, 404, 409, 413, 429, 507)
+Ask = Annotated[Asking, Depends()]
+
+
+@router.post("", status_code=201, responses=errors(400, 404, 409, 413, 507))
+async def create_training_client(
+    config: q.TrainingConfig, caller: Trainer, ask: Ask, platform: PlatformOf
+) -> r.TrainingClientInfo:
+    """Start a run on a model of the catalogue."""
+    asked = await ask.by(caller)
+    return await run_in_threadpool(_create, platform, asked, config)
+
+
+def _create(platform: Platform, asked: Asked, config: q.TrainingConfig) -> r.TrainingClientInfo:
+    if config.dp_config is not None and config.dp_config.enabled:
+        raise ApiError("dp_not_available", "dp_config asks for a privacy budget, which this server cannot keep.")
+    if config.lora_config is None:
+        raise ApiError("full_fine_tuning_unsupported", "lora_config is null.")
+    model = platform.views.model(config.model_ref)
+    if model is None:
+        raise ApiError("unknown_model", "The catalogue has no model of this name.")
+    run_id = f"run-{asked.command_id.hex()}"
+
+    def command(metadata: bytes | None) -> commands.CreateRun:
+        return _create_run(run_id, config, model, metadata)
+
+    platform.submission.send_sealed(asked, Sealed(config.metadata, run_id), command)
+    return _info(platform, _run(platform, asked.caller, run_id))
+
+
+def _create_run(
+    run_id: str, config: q.TrainingConfig, model: CatalogueModel, metadata: bytes | None
+) -> commands.CreateRun:
+    lora, optimizer = config.lora_config or q.LoRAConfig(), config.optimizer
+    return commands.CreateRun(
+        run_id=run_id,
+        model=model.name,
+        manifest_digest=bytes.fromhex(model.manifest_digest),
+        tokenizer_digest=bytes.fromhex(model.tokenizer_digest),
+        lora=LoraSpec(lora.rank, lora.alpha, lora.dropout, tuple(lora.target_modules), lora.bias),
+        optimizer=OptimizerSpec(
+            optimizer.name,
+            optimizer.learning_rate,
+            optimizer.weight_decay,
+            optimizer.betas[0],
+            optimizer.betas[1],
+            optimizer.eps,
+        ),
+        batch_size=config.batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        max_steps=config.max_steps,
+        seed=config.seed,
+        metadata_commitment=metadata,
+    )
+
+
+@router.get("", responses=errors())
+async def list_training_clients(
+    caller: Reader, platform: PlatformOf, limit: Limit = paging.DEFAULT_LIMIT, cursor: Cursor = None
+) -> r.Page[r.TrainingClientInfo]:
+    """The tenant's runs, newest first."""
+
+    def page() -> r.Page[r.TrainingClientInfo]:
+        rows = platform.views.runs(caller.tenant, paging.decode(LISTING, cursor), limit + 1)
+        more = paging.encode(LISTING, rows[limit - 1].seq) if len(rows) > limit else None
+        return r.Page(items=[_info(platform, row) for row in rows[:limit]], next_cursor=more)
+
+    return await run_in_threadpool(page)
+
+
+@router.get("/{training_client_id}", responses=errors(404))
+async def get_training_client(training_client_id: str, caller: Reader, platform: PlatformOf) -> r.TrainingClientInfo:
+    """A run as it stands."""
+    return await run_in_threadpool(lambda: _info(platform, _run(platform, caller, training_client_id)))
+
+
+@router.post("/{training_client_id}/close", responses=errors(404, 409, 507))
+async def close_training_client(
+    training_client_id: str, caller: Trainer, ask: Ask, platform: PlatformOf
+) -> r.TrainingClientInfo:
+    """Take no more operations; those that are queued still finish. Closing twice is no error."""
+    asked = await ask.by(caller)
+
+    def close() -> r.TrainingClientInfo:
+        run = _run(platform, caller, training_client_id)
+        if run.closed_at is None:
+            platform.submission.send(asked, commands.CloseRun(run.run_id))
+        return _info(platform, _run(platform, caller, training_client_id))
+
+    return await run_in_threadpool(close)
+
+
+@router.post("/{training_client_id}/forward_backward", status_code=202, responses=_CHANGES)
+async def forward_backward(
+    training_client_id: str, body: q.ForwardBackwardRequest, caller: Trainer, ask: Ask, platform: PlatformOf
+) -> r.Future:
+    """Accumulate the gradient of a batch. The batch stays beside the ledger, which holds a salted commitment."""
+    asked = await ask.by(caller)
+
+    def submit() -> r.Future:
+        run = _run(platform, caller, training_client_id)
+        model = _model(platform, run)
+        limits = platform.limits.of_batch(model.vocabulary_size, model.max_positions)
+        batch = batches.check(dict(body.batch), limits)
+
+        def command(digest: bytes) -> commands.SubmitForwardBackward:
+            return commands.SubmitForwardBackward(run.run_id, digest, batch.rows, batch.tokens, body.generation)
+
+        reply = platform.submission.send_private(asked, _private(batch.to_dict(), body.salt), command)
+        return platform.futures.get(caller.tenant, reply.command_id.hex())
+
+    return await run_in_threadpool(submit)
+
+
+@router.post("/{training_client_id}/optim_step", status_code=202, responses=_CHANGES)
+async def optim_step(
+    training_client_id: str, body: q.OptimStepRequest, caller: Trainer, ask: Ask, platform: PlatformOf
+) -> r.Future:
+    """Apply the accumulated gradient."""
+    asked = await ask.by(caller)
+
+    def submit() -> r.Future:
+        run = _run(platform, caller, training_client_id)
+        command = commands.SubmitOptimStep(run.run_id, body.learning_rate, body.generation)
+        return _send(platform, asked, command)
+
+    return await run_in_threadpool(submit)
+
+
+@router.post("/{training_client_id}/sample", status_code=202, responses=_CHANGES)
+async def sample(
+    training_client_id: str, body: q.SampleRequest, caller: Trainer, ask: Ask, platform: PlatformOf
+) -> r.Future:
+    """Complete prompts with the adapter as it is when their turn comes. Texts stay beside the ledger."""
+    asked = await ask.by(caller)
+
+    def submit() -> r.Future:
+        run = _run(platform, caller, training_client_id)
+        config = body.sampling_config
+        positions = _model(platform, run).max_positions
+        if config.max_tokens >= positions:
+            raise ApiError("sequence_too_long", f"max_tokens leaves no room for a prompt in {positions} positions.")
+
+        def command(digest: bytes) -> commands.SubmitSample:
+            return commands.SubmitSample(
+                run.run_id,
+                digest,
+                len(body.prompts),
+                config.max_tokens,
+                config.temperature,
+                config.top_p,
+                config.seed,
+                body.generation,
+            )
+
+        reply = platform.submission.send_private(asked, _private(body.prompts, body.salt), command)
+        return platform.futures.get(caller.tenant, reply.command_id.hex())
+
+    return await run_in_threadpool(submit)
+
+
+@router.post("/{training_client_id}/save_state", status_code=202, responses=_CHANGES)
+async def save_state(
+    training_client_id: str, body: q.SaveStateRequest, caller: Trainer, ask: Ask, platform: PlatformOf
+) -> r.Future:
+    """Save an encrypted, signed checkpoint under a name."""
+    asked = await ask.by(caller)
+
+    def submit() -> r.Future:
+        run = _run(platform, caller, training_client_id)
+        command = commands.SubmitSaveState(run.run_id, body.name, body.include_optimizer, body.generation)
+        reply = platform.submission.send_sealed(asked, Sealed(body.metadata), lambda _: command)
+        return platform.futures.get(caller.tenant, reply.command_id.hex())
+
+    return await run_in_threadpool(submit)
+
+
+@router.post("/{training_client_id}/load_state", status_code=202, responses=_CHANGES)
+async def load_state(
+    training_client_id: str, body: q.LoadStateRequest, caller: Trainer, ask: Ask, platform: PlatformOf
+) -> r.Future:
+    """Replace the run's state by a checkpoint's."""
+    asked = await ask.by(caller)
+
+    def submit() -> r.Future:
+        run = _run(platform, caller, training_client_id)
+        artifact = platform.views.artifact(caller.tenant, body.artifact_id)
+        if artifact is None:
+            raise ApiError("unknown_artifact", "There is no artifact with this id.")
+        command = commands.SubmitLoadState(
+            run.run_id,
+            bytes.fromhex(artifact.artifact_id),
+            bytes.fromhex(artifact.manifest_digest),
+            body.include_optimizer,
+            body.generation,
+        )
+        return _send(platform, asked, command)
+
+    return await run_in_threadpool(submit)
+
+
+def _send(platform: Platform, asked: Asked, command: Any) -> r.Future:
+    reply = platform.submission.send(asked, command)
+    return platform.futures.get(asked.caller.tenant, reply.command_id.hex())
+
+
+def _private(value: object, salt: str | None) -> Private:
+    try:
+        return Private(commitment.canonical(value), bytes.fromhex(salt) if salt else None)
+    except commitment.UncommittableError as error:
+        raise ApiError("invalid_request", "A text holds a lone surrogate: it is no Unicode text.") from error
+
+
+def _run(platform: Platform, caller: Caller, run_id: str) -> Run:
+    run = platform.views.run(caller.tenant, run_id)
+    if run is None:
+        raise ApiError("unknown_training_client", "There is no training client with this id.")
+    return run
+
+
+def _model(platform: Platform, run: Run) -> CatalogueModel:
+    model = platform.views.model(run.model)
+    if model is None:
+        raise ApiError("unknown_model", "The model of this training client is not in the catalogue.")
+    return model
+
+
+def _info(platform: Platform, run: Run) -> r.TrainingClientInfo:
+    metadata = platform.vault.get(run.chain, run.run_id) if run.metadata_commitment else {}
+    return present.training_client(run, _model(platform, run), metadata)

@@ -1,0 +1,256 @@
+"""From a request to a decided command that the views have reached.
+
+The order is: keep the private part beside the ledger, submit the command, wait for the decision, wait for the views. So
+an answer is true of what a client reads next, and a refusal leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from tensorguard import commitment
+from tensorguard.ledger.errors import LedgerError
+
+from api.errors import ApiError
+from api.idempotency import Memory, Remembered, command_id_for
+from processors.channel import pack_input
+from producers.deciders.engine import Presented, present
+from producers.deciders.registry import stream_of
+from producers.engines.port import ACCEPTED, REFUSED, REJECTED, Reply
+from producers.identities import make_envelope
+from schemas.codec import encode_command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from api.auth import Caller
+    from api.vault import Vault
+    from processors.channel import SideChannel
+    from producers.engines.port import LogReader
+    from producers.identities import Producer
+    from producers.installation import Installation
+    from producers.submitter import Submitter
+    from projections.models import Run
+    from projections.projector import Projector
+    from projections.queries import Views
+    from schemas.base import Command
+
+DECISION_SECONDS = 30.0
+VIEWS_SECONDS = 10.0
+_PASSING = frozenset({"quota_exceeded"})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request that changes something: who asks, and what makes a repeat of it the same request."""
+
+    caller: Caller
+    command_id: bytes
+    repeatable: bool
+    body_digest: bytes
+    correlation: bytes
+    trace: bytes | None
+
+    @classmethod
+    def of(
+        cls, caller: Caller, route: str, key: str | None, body: bytes, correlation: bytes, trace: bytes | None
+    ) -> Asked:
+        """From the parts of an HTTP request; ``key`` is its Idempotency-Key."""
+        command_id = command_id_for(caller, route, key)
+        return cls(caller, command_id, key is not None, sha256(body).digest(), correlation, trace)
+
+
+@dataclass(frozen=True, slots=True)
+class Private:
+    """What travels beside the ledger: canonical bytes, and the salt of their commitment if the client chose one."""
+
+    canonical: bytes = field(repr=False)
+    salt: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """What is kept in the vault: metadata, and its name there (None: the command's id)."""
+
+    metadata: dict[str, Any] = field(repr=False)
+    name: str | None = None
+
+
+class Submission:
+    """The one way from the doors to the ledger. Every method blocks; any thread may call."""
+
+    def __init__(
+        self,
+        installation: Installation,
+        reader: LogReader,
+        submitter: Submitter,
+        projector: Projector,
+        views: Views,
+        channel: SideChannel,
+        vault: Vault,
+    ) -> None:
+        self._clock = installation.clock
+        self._gateway: Producer = installation.producer("gateway")
+        self._reader = reader
+        self._submitter = submitter
+        self._projector = projector
+        self._views = views
+        self._channel = channel
+        self._vault = vault
+        self._memory = Memory()
+
+    def send(self, asked: Asked, command: Command) -> Reply:
+        """Submit a command that says everything itself.
+
+        Raises:
+            ApiError: the command was rejected, the idempotency key is taken, or nobody decided in time.
+        """
+        return self.send_sealed(asked, Sealed({}), lambda _: command)
+
+    def send_sealed(self, asked: Asked, sealed: Sealed, command_for: Callable[[bytes | None], Command]) -> Reply:
+        """Submit a command with metadata; ``command_for`` makes it from the commitment, which is None without any.
+
+        Raises:
+            ApiError: the command was rejected, the idempotency key is taken, or nobody decided in time.
+        """
+        with self._attempt(asked) as (attempt, known, earlier):
+            tenant, name = asked.caller.tenant, sealed.name or attempt.command_id.hex()
+            reply = earlier
+            if reply is None:
+                command = command_for(self._vault.put(tenant, name, sealed.metadata))
+                self._memory.put(attempt.command_id, Remembered(asked.body_digest))
+                reply = self._submit(attempt, command)
+                if reply.outcome == REJECTED and sealed.metadata:
+                    self._vault.drop(tenant, name)
+            else:
+                command = command_for(self._vault.commitment_to(tenant, name, sealed.metadata))
+                if known is None and reply.body_digest != _digest(command):
+                    raise _key_reused()
+            return self._settled(attempt, reply, command)
+
+    def send_private(self, asked: Asked, private: Private, command_for: Callable[[bytes], Command]) -> Reply:
+        """Submit a command with a commitment; ``command_for`` makes it from the 32 bytes of the commitment.
+
+        Raises:
+            ApiError: the command was rejected, the idempotency key is taken, or nobody decided in time.
+        """
+        with self._attempt(asked) as (attempt, known, earlier):
+            salt = private.salt or (known and known.salt) or secrets.token_bytes(commitment.SALT_BYTES)
+            command, reply = command_for(commitment.commit(salt, private.canonical)), earlier
+            if reply is None:
+                self._memory.put(attempt.command_id, Remembered(asked.body_digest, salt))
+                self._channel.put_input(attempt.command_id, pack_input(salt, private.canonical))
+                reply = self._submit(attempt, command)
+                if reply.outcome != ACCEPTED:
+                    self._channel.drop_input(attempt.command_id)
+            elif known is None and private.salt is not None and reply.body_digest != _digest(command):
+                raise _key_reused()
+            return self._settled(attempt, reply, command)
+
+    def forward(self, data: bytes) -> Reply:
+        """Submit a command that another producer signed; its decision, once the views have reached it.
+
+        Raises:
+            ApiError: unauthenticated, no key that is enrolled on its chain signed it.
+            MalformedRecordError: the bytes are no signed command.
+        """
+        presented = present(data)
+        if not self._signed_by_enrolled(presented):
+            raise ApiError("unauthenticated", "No key that is enrolled on this chain signed the command.")
+        reply = self._submitter.submit_signed(data, presented.envelope, DECISION_SECONDS)
+        if reply.outcome == REFUSED:
+            raise ApiError("unauthenticated", reply.detail)
+        self._await_views(reply)
+        return reply
+
+    def salt_of(self, operation_id: bytes) -> bytes | None:
+        """The salt of an operation's commitment, as long as it is remembered."""
+        known = self._memory.get(operation_id)
+        return known.salt if known else None
+
+    @contextmanager
+    def _attempt(self, asked: Asked) -> Iterator[tuple[Asked, Remembered | None, Reply | None]]:
+        """The attempt that a request stands for, what is remembered of it, and its decision if there is one yet.
+
+        A repeat of a request that was turned away for want of room is a new attempt, under an id that follows from the
+        first one; every other decision is final.
+        """
+        with self._memory.turn(asked.command_id):
+            attempt, reply = asked, self._earlier(asked)
+            self._same_request(asked)
+            while reply is not None and reply.code in _PASSING:
+                attempt = replace(attempt, command_id=sha256(b"attempt\0" + attempt.command_id).digest()[:16])
+                reply = self._earlier(attempt)
+            yield attempt, self._memory.get(attempt.command_id), reply
+
+    def _same_request(self, asked: Asked) -> None:
+        known = self._memory.get(asked.command_id)
+        if known is not None and known.body_digest != asked.body_digest:
+            raise _key_reused()
+
+    def _earlier(self, asked: Asked) -> Reply | None:
+        """The decision on a request that is sent again."""
+        return self._reader.reply(asked.command_id, asked.caller.tenant) if asked.repeatable else None
+
+    def _signed_by_enrolled(self, presented: Presented) -> bool:
+        chain, signed = presented.envelope.chain, presented.signed
+        key = self._views.producer(chain, signed.key_id.hex())
+        if key is None and self._projector.wait_for_all(VIEWS_SECONDS):
+            key = self._views.producer(chain, signed.key_id.hex())
+        try:
+            signed.verify(bytes.fromhex(key.public_key) if key else b"")
+        except LedgerError:
+            return False
+        return True
+
+    def _submit(self, asked: Asked, command: Command) -> Reply:
+        envelope = make_envelope(
+            command,
+            chain=asked.caller.tenant,
+            stream=stream_of(command),
+            command_id=asked.command_id,
+            now=self._clock(),
+            on_behalf_of=asked.caller.key_id,
+            correlation=asked.correlation,
+            trace=asked.trace,
+        )
+        return self._submitter.submit_and_wait(self._gateway, envelope, DECISION_SECONDS)
+
+    def _settled(self, asked: Asked, reply: Reply, command: Command) -> Reply:
+        """The reply of an accepted command, once the views show it."""
+        if reply.outcome == REFUSED:
+            raise ApiError("ledger_unavailable", "The server's own key is not accepted on this chain.")
+        self._await_views(reply)
+        if reply.outcome == REJECTED:
+            raise self._rejection(asked, reply, command)
+        return reply
+
+    def _await_views(self, reply: Reply) -> None:
+        if reply.last_seq is not None and not self._projector.wait_for(reply.chain, reply.last_seq, VIEWS_SECONDS):
+            raise ApiError("views_behind", "The command is decided; the read models have not reached it yet.")
+
+    def _rejection(self, asked: Asked, reply: Reply, command: Command) -> ApiError:
+        run_id = getattr(command, "run_id", None)
+        run = self._views.run(asked.caller.tenant, run_id) if run_id and reply.code == "run_rolled_back" else None
+        return ApiError(reply.code, reply.detail, **(standing(run) if run else {}))
+
+
+def standing(run: Run) -> dict[str, object]:
+    """Where a run stands, for problems about what it lost."""
+    return {
+        "last_durable_step": run.durable_step,
+        "artifact_id": run.durable_artifact_id,
+        "generation": run.generation,
+    }
+
+
+def _digest(command: Command) -> bytes:
+    return sha256(encode_command(command)).digest()
+
+
+def _key_reused() -> ApiError:
+    return ApiError("idempotency_key_reused", "This Idempotency-Key came with another request before.")

@@ -1,0 +1,159 @@
+"""Questions to the views. Every one names its chain, so that no tenant reads another's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import Engine, Select, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from projections.errors import ViewsUnavailableError
+from projections.models import (
+    ApiKey,
+    Artifact,
+    AuditEntry,
+    Base,
+    CatalogueModel,
+    Operation,
+    Package,
+    PackageOpening,
+    ProducerKey,
+    Rejection,
+    Run,
+    SigningKey,
+)
+
+PLATFORM = "platform"
+Row = TypeVar("Row", bound=Base)
+Paged = TypeVar("Paged", Run, Artifact, Package)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which records of a chain are asked for; None means any."""
+
+    stream: str | None = None
+    event: str | None = None
+
+
+class Views:
+    """Answers from one database of views; rows come detached and are never written back. Safe from any thread.
+
+    Every question raises ViewsUnavailableError when the database does not answer.
+    """
+
+    def __init__(self, database: Engine) -> None:
+        self._database = database
+
+    def api_keys_named(self, key_id: str) -> Sequence[ApiKey]:
+        """Every API key with that id, whatever its chain."""
+        return self._all(select(ApiKey).where(ApiKey.key_id == key_id))
+
+    def api_keys(self, chain: str | None = None) -> Sequence[ApiKey]:
+        """All API keys, or those of one chain, oldest first."""
+        query = select(ApiKey).order_by(ApiKey.issued_at, ApiKey.key_id)
+        return self._all(query if chain is None else query.where(ApiKey.chain == chain))
+
+    def producer(self, chain: str, key_id: str) -> ProducerKey | None:
+        """An enrolled key."""
+        return self._get(ProducerKey, chain, key_id)
+
+    def devices(self, chain: str) -> Sequence[ProducerKey]:
+        """The devices of a chain, oldest first."""
+        query = select(ProducerKey).where(ProducerKey.chain == chain, ProducerKey.role == "device")
+        return self._all(query.order_by(ProducerKey.seq))
+
+    def signing_keys(self, kind: str) -> Sequence[SigningKey]:
+        """The published keys of the signer (``signer``) or of artifacts (``artifact``), oldest first."""
+        query = select(SigningKey).where(SigningKey.chain == PLATFORM, SigningKey.kind == kind)
+        return self._all(query.order_by(SigningKey.seq))
+
+    def models(self) -> Sequence[CatalogueModel]:
+        """The catalogue, by name."""
+        return self._all(select(CatalogueModel).where(CatalogueModel.chain == PLATFORM).order_by(CatalogueModel.name))
+
+    def model(self, name: str) -> CatalogueModel | None:
+        """A model of the catalogue."""
+        return self._get(CatalogueModel, PLATFORM, name)
+
+    def run(self, chain: str, run_id: str) -> Run | None:
+        """A run of this chain."""
+        return self._get(Run, chain, run_id)
+
+    def runs(self, chain: str, before: int | None, limit: int) -> Sequence[Run]:
+        """Runs of a chain created before position ``before`` (None: all), newest first."""
+        return self._newest(select(Run).where(Run.chain == chain), Run, before, limit)
+
+    def operation(self, chain: str, operation_id: str) -> Operation | None:
+        """An operation of this chain."""
+        return self._get(Operation, chain, operation_id)
+
+    def artifact(self, chain: str, artifact_id: str) -> Artifact | None:
+        """A checkpoint of this chain."""
+        return self._get(Artifact, chain, artifact_id)
+
+    def artifacts(self, chain: str, run_id: str | None, before: int | None, limit: int) -> Sequence[Artifact]:
+        """Checkpoints of a chain, or of one of its runs, saved before position ``before``, newest first."""
+        query = select(Artifact).where(Artifact.chain == chain)
+        if run_id is not None:
+            query = query.where(Artifact.run_id == run_id)
+        return self._newest(query, Artifact, before, limit)
+
+    def package(self, chain: str, package_id: str) -> Package | None:
+        """A package of this chain."""
+        return self._get(Package, chain, package_id)
+
+    def packages(self, chain: str, before: int | None, limit: int) -> Sequence[Package]:
+        """Packages of a chain requested before position ``before``, newest first."""
+        return self._newest(select(Package).where(Package.chain == chain), Package, before, limit)
+
+    def openings(self, chain: str, package_id: str) -> Sequence[PackageOpening]:
+        """The devices' reports about a package, oldest first."""
+        query = select(PackageOpening).where(PackageOpening.chain == chain, PackageOpening.package_id == package_id)
+        return self._all(query.order_by(PackageOpening.seq))
+
+    def audit(self, chain: str, wanted: AuditFilter, start: int, limit: int) -> Sequence[AuditEntry]:
+        """Records of a chain from position ``start`` on, in order."""
+        query = select(AuditEntry).where(AuditEntry.chain == chain, AuditEntry.seq >= start)
+        if wanted.stream is not None:
+            query = query.where(AuditEntry.stream == wanted.stream)
+        if wanted.event is not None:
+            query = query.where(AuditEntry.event == wanted.event)
+        return self._all(query.order_by(AuditEntry.seq).limit(limit))
+
+    def located(self, event_id: str) -> Sequence[AuditEntry]:
+        """The records with that event id, whatever their chain."""
+        return self._all(select(AuditEntry).where(AuditEntry.event_id == event_id).order_by(AuditEntry.chain))
+
+    def rejection(self, chain: str, seq: int) -> Rejection | None:
+        """A refused command."""
+        return self._first(select(Rejection).where(Rejection.chain == chain, Rejection.seq == seq))
+
+    def _get(self, table: type[Row], chain: str, key: str) -> Row | None:
+        with self._asking() as session:
+            return session.get(table, (chain, key))
+
+    def _first(self, query: Select[Row]) -> Row | None:
+        with self._asking() as session:
+            return session.scalars(query).first()
+
+    def _all(self, query: Select[Row]) -> Sequence[Row]:
+        with self._asking() as session:
+            return session.scalars(query).all()
+
+    def _newest(self, query: Select[Paged], table: type[Paged], before: int | None, limit: int) -> Sequence[Paged]:
+        if before is not None:
+            query = query.where(table.seq < before)
+        return self._all(query.order_by(table.seq.desc()).limit(limit))
+
+    @contextmanager
+    def _asking(self) -> Iterator[Session]:
+        try:
+            with Session(self._database, expire_on_commit=False) as session:
+                yield session
+        except SQLAlchemyError as error:
+            raise ViewsUnavailableError("The database of the read models does not answer.") from error

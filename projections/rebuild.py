@@ -1,0 +1,68 @@
+"""Views from nothing: folded beside the live ones, then put in their place in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Engine, text
+
+from producers.engines.port import LogReader
+from producers.locks import FileLock
+from projections.database import VIEWS_FILE, open_database, remove_sqlite, sqlite_url
+from projections.errors import ViewsInUseError
+from projections.projector import Projector
+
+LOCK_FILE = Path("run") / "views.lock"
+
+
+@contextmanager
+def keeping_views(data_dir: Path) -> Iterator[None]:
+    """Be the one process that writes the views of a data directory.
+
+    Raises:
+        ViewsInUseError: another process does.
+    """
+    lock = FileLock(data_dir / LOCK_FILE)
+    if not lock.try_acquire():
+        raise ViewsInUseError("A server keeps the read models of this data directory.")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def rebuild(data_dir: Path, reader: LogReader) -> dict[str, int]:
+    """Fold the whole ledger into a fresh database and swap it in; records folded, by chain.
+
+    A crash leaves the old views, the new ones, or none, which the next start folds anew.
+
+    Raises:
+        ViewsInUseError: a server runs on this data directory.
+        CorruptLedgerError: the ledger cannot be folded; the old views are untouched.
+    """
+    live, fresh = data_dir / VIEWS_FILE, data_dir / (VIEWS_FILE + ".rebuilt")
+    with keeping_views(data_dir):
+        remove_sqlite(fresh)
+        sizes = _fold_into(fresh, reader)
+        remove_sqlite(live)
+        fresh.rename(live)
+    return sizes
+
+
+def _fold_into(path: Path, reader: LogReader) -> dict[str, int]:
+    database = open_database(sqlite_url(path))
+    try:
+        projector = Projector(reader, database)
+        projector.catch_up()
+        _settle(database)
+        return projector.sizes()
+    finally:
+        database.dispose()
+
+
+def _settle(database: Engine) -> None:
+    """Bring everything into the one file that is renamed."""
+    with database.connect() as connection:
+        connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
