@@ -41,7 +41,7 @@ def from_json(cls: type[Any], data: bytes) -> Any:
     try:
         value = json.loads(data)
         state = None if value is None else _builder(cast("Any", cls))(value)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SnapshotError(f"A snapshot is no {cls.__name__}.") from error
     if to_json(state) != data:
         raise SnapshotError(f"A snapshot of {cls.__name__} is not in canonical form.")
