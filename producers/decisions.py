@@ -8,11 +8,10 @@ compared byte for byte. A ledger that was re-hashed and re-signed after a change
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from tensorguard.ledger import format as fmt
-from tensorguard.ledger.envelope import Envelope, SignedCommand
 from tensorguard.ledger.errors import LedgerError, MalformedRecordError
 from tensorguard.ledger.record import Meta, Record, decode_record, encode_record, event_id
 from tensorguard.ledger.report import Finding
@@ -21,8 +20,14 @@ from producers.deciders import engine, registry
 from producers.deciders.chain import ChainState
 from producers.deciders.context import Rejected
 from schemas import codec
-from schemas.base import Event
 from schemas.events import CommandRejected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tensorguard.ledger.envelope import Envelope, SignedCommand
+
+    from schemas.base import Event
 
 MAX_FINDINGS = 32
 OWN_EVENTS = frozenset(name for name, _ in fmt.BOOTSTRAP.values())
