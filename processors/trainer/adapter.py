@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from processors.trainer.errors import CheckpointMismatchError
+from processors.trainer.tensors import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -60,6 +61,10 @@ class Adapter:
     def weights(self) -> dict[str, Tensor]:
         """The adapter's tensors by name; views, not copies."""
         return {name: parameter.detach() for name, parameter in self.parameters.items()}
+
+    def digest(self) -> bytes:
+        """The digest of the adapter as it is: 32 bytes."""
+        return digest_of(self.weights())
 
     def tensors(self, *, include_optimizer: bool) -> dict[str, Tensor]:
         """What a checkpoint holds: ``adapter/<name>`` and ``optimizer/<name>.<slot>``; views, not copies."""

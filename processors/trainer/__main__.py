@@ -1,0 +1,69 @@
+"""The trainer's process: ``python -m processors.trainer --data-dir DIR --worker-id ID --channel-fd N``.
+
+It ends with its parent, and on SIGTERM after the operation under way. It says on the side channel when it is ready.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import structlog
+from tensorguard.errors import TensorGuardError
+
+from processors.channel import ChannelClient
+from processors.trainer.settings import Settings
+from processors.trainer.worker import Worker
+from producers.installation import Installation
+
+
+def main() -> int:
+    """Run the worker as the arguments say; the exit code."""
+    arguments = _arguments()
+    _configure_logs()
+    stop = threading.Event()
+    # Ctrl-C reaches every process of the terminal; the parent decides what becomes of it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    channel = ChannelClient(arguments.channel_fd, on_close=_parent_gone)
+    try:
+        installation = Installation.open(arguments.data_dir)
+        Worker(installation, channel, arguments.worker_id, stop, Settings.from_environment()).run()
+    except TensorGuardError as error:
+        structlog.get_logger(__name__).error("trainer_failed", code=error.code, detail=str(error))
+        return error.exit_code
+    return 0
+
+
+def _parent_gone() -> None:
+    # Nobody is left to report to, and another server may already be starting: no more work, at once.
+    os._exit(0)
+
+
+def _configure_logs() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m processors.trainer", description=__doc__)
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--worker-id", required=True)
+    parser.add_argument("--channel-fd", type=int, required=True)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""Runs that this worker holds: their adapters on shared bases, made when they are first needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from processors.catalogue import model_dir, verify_model
+from processors.trainer.adapter import Adapter
+from processors.trainer.base_model import SharedBase
+from processors.trainer.checkpoints import Checkpoints, Source
+from processors.trainer.errors import OperationFailedError
+
+if TYPE_CHECKING:
+    from processors.trainer.runs import Pending, Runs, RunView
+    from producers.installation import Installation
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class LiveRun:
+    """A run under a lease of ours.
+
+    ``executed`` is the last operation that was executed; ``imaged`` the ``through_op_seq`` of the newest
+    image that a checkpoint was or is made from; ``imaged_step`` and ``imaged_at`` its step and time (seconds).
+    """
+
+    view: RunView
+    lease_epoch: int
+    executed: int
+    imaged: int
+    imaged_step: int
+    imaged_at: float
+    adapter: Adapter | None = None
+    writing: bool = False
+
+    def next_operation(self) -> Pending | None:
+        """The operation whose turn it is."""
+        return next((op for op in self.view.pending.values() if op.op_seq > self.executed), None)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether adapter or optimizer moved after the newest image."""
+        return self.adapter is not None and self.adapter.through_op_seq > self.imaged
+
+    def free(self) -> None:
+        """Give the adapter's memory back."""
+        adapter, self.adapter = self.adapter, None
+        if adapter is not None:
+            adapter.close()
+
+
+class Bases:
+    """Base models in memory, one per catalogue model, each checked against its digests before it is loaded."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+        self._loaded: dict[bytes, SharedBase] = {}
+
+    def get(self, manifest_digest: bytes) -> SharedBase:
+        """A base model.
+
+        Raises:
+            ModelChangedError: a file is not the one that was registered.
+        """
+        if manifest_digest not in self._loaded:
+            directory = model_dir(self._installation, manifest_digest)
+            verify_model(directory, manifest_digest)
+            self._loaded[manifest_digest] = SharedBase(directory)
+            log.info("base_model_loaded", manifest_digest=manifest_digest.hex())
+        return self._loaded[manifest_digest]
+
+
+class Adapters:
+    """Brings a run's adapter to the state that its lease starts from."""
+
+    def __init__(self, bases: Bases, checkpoints: Checkpoints, runs: Runs) -> None:
+        self._bases = bases
+        self._checkpoints = checkpoints
+        self._runs = runs
+
+    def of(self, live: LiveRun) -> Adapter:
+        """A run's adapter: fresh from its seed, or restored from the checkpoint that the lease names.
+
+        Raises:
+            ModelChangedError: the base model's files are not those that were registered.
+            ArtifactError: the checkpoint cannot be opened.
+        """
+        if live.adapter is None:
+            live.adapter = self._made(live)
+        return live.adapter
+
+    def _made(self, live: LiveRun) -> Adapter:
+        run = live.view.created
+        if run.lora is None:
+            raise OperationFailedError("Only LoRA runs can be trained.")
+        adapter = Adapter(self._bases.get(run.manifest_digest), run.lora, run.optimizer, run.seed)
+        try:
+            self._resume(adapter, live.view)
+        except BaseException:
+            adapter.close()
+            raise
+        return adapter
+
+    def _resume(self, adapter: Adapter, view: RunView) -> None:
+        lease = view.lease
+        if lease is not None and lease.resume_artifact is not None:
+            self.load(adapter, view, lease.resume_artifact, lease.resume_op_seq, include_optimizer=True)
+
+    def load(
+        self,
+        adapter: Adapter,
+        view: RunView,
+        artifact_id: bytes,
+        op_seq: int,
+        *,
+        include_optimizer: bool,
+        manifest_digest: bytes | None = None,
+    ) -> None:
+        """Make an adapter's state that of a checkpoint of the same tenant.
+
+        Raises:
+            ArtifactError: it cannot be opened.
+            CheckpointMismatchError: it is none that fits this run.
+        """
+        digest = manifest_digest or self._runs.manifests.get((view.chain, artifact_id))
+        if digest is None:
+            raise OperationFailedError("The ledger knows no such checkpoint.")
+        self._checkpoints.restore(
+            adapter,
+            view.created,
+            Source(view.chain, artifact_id, digest),
+            through_op_seq=op_seq,
+            include_optimizer=include_optimizer,
+            trusted=self._runs.artifact_keys.values(),
+        )

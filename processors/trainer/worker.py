@@ -1,0 +1,269 @@
+"""The worker: follows the ledger, executes operations in order within a run and in turn between runs.
+
+One thread executes. It never waits for a decision: outcomes go into the intake one after another, and a rejection that
+comes back later (another worker has the lease, say) makes it drop the run. Checkpoints of its own are sealed and
+written by a second thread from a copy of the state.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import structlog
+from tensorguard.errors import TensorGuardError
+
+from processors.errors import ChannelClosedError
+from processors.trainer.checkpoints import Checkpoints, Image, take_image
+from processors.trainer.live import Adapters, Bases, LiveRun
+from processors.trainer.operations import ARTIFACT_ID_BYTES, Operations
+from processors.trainer.outbox import Outbox, Outcome
+from processors.trainer.runs import Runs, RunView
+from processors.trainer.settings import Settings
+from producers.feed import Feed
+from producers.submitter import Submitter
+from schemas import commands as c
+from schemas import events as e
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from processors.base import Recorded
+    from processors.channel import ChannelClient
+    from processors.trainer.runs import Pending
+    from producers.installation import Installation
+    from schemas.base import Command
+
+WAIT_SECONDS = 0.5
+LEASE_LOST = frozenset({"stale_lease", "wrong_worker", "no_lease", "forbidden"})
+log = structlog.get_logger(__name__)
+
+
+class Worker:
+    """Trains the runs whose lease names ``worker``, until told to stop."""
+
+    def __init__(
+        self,
+        installation: Installation,
+        channel: ChannelClient,
+        worker: str,
+        stop: threading.Event,
+        settings: Settings | None = None,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        engine = installation.engine()
+        self._worker = worker
+        self._channel = channel
+        self._stop = stop
+        self._settings = settings or Settings()
+        self._clock = installation.clock
+        self._seconds = seconds
+        self._feed = Feed(engine)
+        self._runs = Runs()
+        self._live: dict[tuple[str, str], LiveRun] = {}
+        self._turns: deque[tuple[str, str]] = deque()
+        self._checkpoints = Checkpoints.of(installation)
+        adapters = Adapters(Bases(installation), self._checkpoints, self._runs)
+        self._operations = Operations(adapters, self._checkpoints, channel, self._clock)
+        producer = installation.producer("worker")
+        self._outbox = Outbox(Submitter(installation, engine), engine, producer, self._clock, stop)
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+
+    def run(self) -> None:
+        """Work until ``stop`` is set or the server is gone; then make durable what is not yet."""
+        try:
+            self._catch_up()
+            self._channel.ready(self._worker)
+            log.info("trainer_ready", worker=self._worker)
+            while not self._stop.is_set():
+                self._turn()
+            self._leave()
+        except ChannelClosedError:
+            log.info("server_gone")
+        finally:
+            self._writer.shutdown(wait=True)
+
+    def _turn(self) -> None:
+        """Read what is new, execute one operation if there is one, else wait."""
+        self._catch_up()
+        self._start_due_checkpoints()
+        if self._outbox.full or (live := self._whose_turn()) is None:
+            self._wait()
+        else:
+            self._execute(live)
+
+    def _wait(self) -> None:
+        if not self._feed.wait(WAIT_SECONDS):
+            for outcome, code in self._outbox.refused():
+                self._drop(outcome, code)
+
+    # -- what the ledger says ------------------------------------------------------------------------------------
+
+    def _catch_up(self) -> None:
+        """Read to the end: records of one decision become visible together, and belong together."""
+        while batch := self._feed.poll():
+            for recorded in batch:
+                self._take(recorded)
+
+    def _take(self, recorded: Recorded) -> None:
+        if rejected := self._outbox.decided(recorded):
+            self._drop(*rejected)
+        before = self._pending_of(recorded) if isinstance(recorded.event, e.RunRolledBack) else {}
+        view = self._runs.fold(recorded)
+        if view is None:
+            return
+        match recorded.event:
+            case e.RunLeaseGranted():
+                self._lease(view)
+            case e.RunRolledBack():
+                self._forget_inputs(view, before)
+            case e.CheckpointSaved():
+                self._prune(view)
+        if view.closed and not view.pending:
+            self._retire(view)
+
+    def _pending_of(self, recorded: Recorded) -> dict[bytes, Pending]:
+        view = self._runs.views.get((recorded.chain, getattr(recorded.event, "run_id", "")))
+        return dict(view.pending) if view else {}
+
+    def _lease(self, view: RunView) -> None:
+        """Take a run over, or let it go; either way what was in memory belongs to an old lease."""
+        key = (view.chain, view.run_id)
+        self._release(key)
+        lease = view.lease
+        if lease is not None and lease.worker == self._worker:
+            resumed = lease.resume_op_seq
+            self._live[key] = LiveRun(view, lease.lease_epoch, resumed, resumed, lease.resume_step, self._seconds())
+            self._turns.append(key)
+            log.info("run_leased", run_id=view.run_id, lease_epoch=lease.lease_epoch, step=lease.resume_step)
+
+    def _release(self, key: tuple[str, str]) -> None:
+        live = self._live.pop(key, None)
+        if live is not None:
+            self._turns.remove(key)
+            live.free()
+
+    def _drop(self, outcome: Outcome, code: str) -> None:
+        """An outcome was not accepted: this worker's idea of the run is wrong, so it has none any more."""
+        if isinstance(outcome.command, c.RecordCheckpoint):
+            self._checkpoints.delete(outcome.chain, outcome.command.artifact_id)
+            # A checkpoint of our own may have been overtaken by a newer one; only a lost lease means more than that.
+            if outcome.command.operation_id is None and code not in LEASE_LOST:
+                return
+        key = (outcome.chain, outcome.run_id)
+        live = self._live.get(key)
+        if live is not None and live.lease_epoch == outcome.lease_epoch:
+            log.warning("run_dropped", run_id=outcome.run_id, code=code, command=type(outcome.command).__name__)
+            self._release(key)
+
+    def _forget_inputs(self, view: RunView, before: dict[bytes, Pending]) -> None:
+        if (view.chain, view.run_id) in self._live:
+            for operation_id in before.keys() - view.pending.keys():
+                self._channel.drop_input(operation_id)
+
+    def _retire(self, view: RunView) -> None:
+        """A closed run with nothing left to do needs no memory."""
+        live = self._live.get((view.chain, view.run_id))
+        if live is not None:
+            if live.dirty:
+                self._start_checkpoint(live)
+            live.free()
+
+    # -- operations ----------------------------------------------------------------------------------------------
+
+    def _whose_turn(self) -> LiveRun | None:
+        """The next run, in turn, with an operation to execute."""
+        for _ in range(len(self._turns)):
+            live = self._live[self._turns[0]]
+            self._turns.rotate(-1)
+            if live.next_operation() is not None:
+                return live
+        return None
+
+    def _execute(self, live: LiveRun) -> None:
+        pending = live.next_operation()
+        if pending is None:
+            return
+        command = self._operations.execute(live, pending)
+        live.executed = pending.op_seq
+        if isinstance(command, c.RecordCheckpointLoaded) or getattr(command, "includes_optimizer", False):
+            self._imaged(live)
+        self._outbox.send(self._outcome(live, command, pending.operation_id, pending))
+        if isinstance(pending.submitted, e.ForwardBackwardSubmitted | e.SampleSubmitted):
+            self._channel.drop_input(pending.operation_id)
+
+    def _outcome(self, live: LiveRun, command: Command, trigger: bytes, pending: Pending | None = None) -> Outcome:
+        correlation, trace = (pending.correlation, pending.trace) if pending else (None, None)
+        return Outcome(live.view.chain, live.view.run_id, live.lease_epoch, command, trigger, correlation, trace)
+
+    # -- checkpoints of our own ----------------------------------------------------------------------------------
+
+    def _due(self, live: LiveRun) -> bool:
+        if live.adapter is None or not live.dirty or live.writing:
+            return False
+        steps = live.adapter.step - live.imaged_step
+        return (
+            steps >= self._settings.checkpoint_steps
+            or self._seconds() - live.imaged_at >= self._settings.checkpoint_seconds
+        )
+
+    def _start_due_checkpoints(self) -> None:
+        """Also of runs without a next operation: a client that pauses shall not lose its last steps."""
+        for live in self._live.values():
+            if self._due(live):
+                self._start_checkpoint(live)
+
+    def _imaged(self, live: LiveRun) -> None:
+        adapter = live.adapter
+        if adapter is not None:
+            live.imaged, live.imaged_step, live.imaged_at = adapter.through_op_seq, adapter.step, self._seconds()
+
+    def _start_checkpoint(self, live: LiveRun) -> None:
+        if live.adapter is None:
+            return
+        image = take_image(
+            live.adapter,
+            live.view.created,
+            tenant=live.view.chain,
+            artifact_id=os.urandom(ARTIFACT_ID_BYTES),
+            created_at=self._clock(),
+            lease_epoch=live.lease_epoch,
+            include_optimizer=True,
+        )
+        self._imaged(live)
+        live.writing = True
+        self._writer.submit(self._write, live, image)
+
+    def _write(self, live: LiveRun, image: Image) -> None:
+        """In the second thread: seal, store, read back, report."""
+        try:
+            command = self._checkpoints.save(image)
+            if live.imaged > command.through_op_seq:
+                # A named checkpoint or a load overtook it: the ledger would refuse what is older.
+                self._checkpoints.delete(live.view.chain, command.artifact_id)
+            else:
+                self._outbox.send(self._outcome(live, command, command.artifact_id))
+        except (TensorGuardError, OSError) as error:
+            log.exception("checkpoint_failed", run_id=live.view.run_id, code=getattr(error, "code", "os_error"))
+            live.imaged = min(live.imaged, live.view.durable_op_seq)
+        except Exception as error:
+            log.exception("checkpoint_failed", run_id=live.view.run_id, error=type(error).__name__)
+            live.imaged = min(live.imaged, live.view.durable_op_seq)
+        finally:
+            live.writing = False
+
+    def _prune(self, view: RunView) -> None:
+        if (view.chain, view.run_id) in self._live:
+            for artifact_id in self._runs.superseded(view, self._settings.checkpoints_kept):
+                self._checkpoints.delete(view.chain, artifact_id)
+
+    def _leave(self) -> None:
+        """Make the last steps of every run durable; the ledger takes their records when it next decides."""
+        for live in self._live.values():
+            if live.dirty:
+                self._start_checkpoint(live)
+        log.info("trainer_stopped", worker=self._worker)
