@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from tensorguard.tgsp.errors import PackageMalformedError
@@ -67,6 +68,20 @@ def build_header(tensors: Mapping[str, Slice], metadata: Mapping[str, str]) -> b
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % ALIGNMENT)
     return len(text).to_bytes(LENGTH_BYTES, "little") + text
+
+
+def adapter_digest(image: Data, tensors: Mapping[str, Slice]) -> bytes:
+    """What the ledger calls an adapter's digest (32 bytes).
+
+    SHA-256 over the tensors sorted by name: ``name 00 dtype 00 shape as JSON 00 raw bytes``.
+    """
+    view, digest = memoryview(image), sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        shape = json.dumps(list(tensor.shape), separators=(",", ":"))
+        digest.update(b"\x00".join((name.encode(), tensor.dtype.encode(), shape.encode(), b"")))
+        digest.update(view[tensor.start : tensor.end])
+    return digest.digest()
 
 
 def _slice(entry: dict[str, Any], first: int) -> Slice:

@@ -1,0 +1,62 @@
+"""The packager's process: ``python -m processors.packager --data-dir DIR``. It loads no tensor library.
+
+Exit codes: 0 told to stop, 1 failed, 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from tensorguard.crypto.composite import PRIVATE_BYTES, CompositePrivateKey
+from tensorguard.crypto.memory import harden_process
+from tensorguard.errors import TensorGuardError
+
+from processors.blobs.file import FileBlobStore
+from processors.keys.file import FileKeyProvider
+from processors.packager.packager import Packager
+from processors.packager.workbench import Workbench
+from processors.runners.embedded import EmbeddedRunner
+from producers.installation import Installation
+from producers.secretfiles import read_secret
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m processors.packager", description="Make model packages.")
+    parser.add_argument("--data-dir", type=Path, required=True)
+    arguments = parser.parse_args()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    harden_process()
+    try:
+        installation = Installation.open(arguments.data_dir)
+        packager = Packager(workbench_of(installation))
+        EmbeddedRunner(installation, installation.engine(), [packager]).run(stop)
+        installation.close()
+    except TensorGuardError as error:
+        sys.stderr.write(f"packager: {error.code}: {error}\n")
+        return error.exit_code
+    return 0
+
+
+def workbench_of(installation: Installation) -> Workbench:
+    """The workbench on an installation's folders and keys; what killed writers left in them is swept."""
+    packages = FileBlobStore(installation.data_dir / "packages")
+    packages.sweep()
+    seeds = read_secret(installation.artifact_signing_key, PRIVATE_BYTES)
+    return Workbench(
+        checkpoints=FileBlobStore(installation.data_dir / "blobs"),
+        packages=packages,
+        scratch=packages.root,
+        keys=FileKeyProvider(installation.keys_dir),
+        signing_key=CompositePrivateKey(seeds),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
