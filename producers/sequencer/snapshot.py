@@ -6,23 +6,34 @@ import json
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from producers.deciders import registry
 from producers.deciders.snapshot import SnapshotError
 from producers.engines.port import Snapshot
 from producers.sequencer.fold import ChainFold, Head, Stream
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from importlib.resources.abc import Traversable
+
 
 @cache
 def build_digest() -> str:
     """SHA-256 over the sources that folding depends on: another build folds anew instead of trusting our states."""
     digest = sha256()
-    for package in ("producers.deciders", "schemas.events"):
-        for source in sorted(files(package).iterdir(), key=lambda entry: entry.name):
-            if source.name.endswith(".py"):
-                digest.update(sha256(source.read_bytes()).digest())
+    for package in ("producers.deciders", "schemas"):
+        for source in _sources(files(package)):
+            digest.update(sha256(source.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def _sources(folder: Traversable) -> Iterator[Traversable]:
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.is_dir():
+            yield from _sources(entry)
+        elif entry.name.endswith(".py"):
+            yield entry
 
 
 def take(fold: ChainFold) -> Snapshot:

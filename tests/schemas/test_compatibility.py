@@ -1,4 +1,4 @@
-"""What was written stays readable: a schema that breaks this fails here, and so does a class that differs from its own."""
+"""What was written stays readable: a schema that breaks this fails here, and so does a class that differs from it."""
 
 from __future__ import annotations
 
