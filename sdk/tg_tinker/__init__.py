@@ -1,0 +1,61 @@
+"""The training client of TensorGuardFlow: fine-tune private language models from anywhere.
+
+Start at :class:`ServiceClient`; every error is a :class:`tg_tinker.errors.TGTinkerError`.
+"""
+
+from __future__ import annotations
+
+from tg_tinker import errors
+from tg_tinker.errors import TGTinkerError
+from tg_tinker.futures import AsyncFutureHandle, FutureHandle
+from tg_tinker.retry import RetryPolicy
+from tg_tinker.service_client import ServiceClient
+from tg_tinker.training_client import TrainingClient
+from tg_tinker.types import (
+    ArtifactInfo,
+    AuditLogEntry,
+    Commitment,
+    DPConfig,
+    EncryptionInfo,
+    ForwardBackwardResult,
+    Future,
+    LoadStateResult,
+    LoRAConfig,
+    OptimizerConfig,
+    OptimStepResult,
+    Package,
+    Sample,
+    SampleResult,
+    SamplingConfig,
+    SaveStateResult,
+    TrainingClientInfo,
+    TrainingConfig,
+)
+
+__all__ = [
+    "ArtifactInfo",
+    "AsyncFutureHandle",
+    "AuditLogEntry",
+    "Commitment",
+    "DPConfig",
+    "EncryptionInfo",
+    "ForwardBackwardResult",
+    "Future",
+    "FutureHandle",
+    "LoRAConfig",
+    "LoadStateResult",
+    "OptimStepResult",
+    "OptimizerConfig",
+    "Package",
+    "RetryPolicy",
+    "Sample",
+    "SampleResult",
+    "SamplingConfig",
+    "SaveStateResult",
+    "ServiceClient",
+    "TGTinkerError",
+    "TrainingClient",
+    "TrainingClientInfo",
+    "TrainingConfig",
+    "errors",
+]

@@ -1,0 +1,213 @@
+"""The door of the SDK: one server, one API key."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tg_tinker import flows
+from tg_tinker.errors import AuthenticationError, ConfigurationError
+from tg_tinker.flows import Flow, Surroundings
+from tg_tinker.futures import AsyncFutureHandle, FutureHandle
+from tg_tinker.retry import RetryPolicy
+from tg_tinker.training_client import TrainingClient
+from tg_tinker.transport import Transport
+from tg_tinker.types import ArtifactInfo, AuditLogEntry, Future, Package, TrainingClientInfo, TrainingConfig
+
+BASE_URL_VARIABLE = "TG_TINKER_BASE_URL"
+API_KEY_VARIABLE = "TG_TINKER_API_KEY"
+
+
+class ServiceClient:
+    """A server as one tenant sees it.
+
+    Use it as a context manager (``with`` in blocking code, ``async with`` in asyncio). Requests are sent again, without
+    doubling anything, while the server is out of reach or busy; ``retry`` says for how long.
+
+    Args:
+        base_url: such as ``http://127.0.0.1:8080``; None takes ``TG_TINKER_BASE_URL``.
+        api_key: ``tg-key-…``; None takes ``TG_TINKER_API_KEY``.
+        retry: how long and how often to try.
+
+    Raises:
+        ConfigurationError: no usable base URL.
+        AuthenticationError: no API key.
+    """
+
+    def __init__(
+        self, base_url: str | None = None, api_key: str | None = None, *, retry: RetryPolicy | None = None
+    ) -> None:
+        url = base_url or os.environ.get(BASE_URL_VARIABLE, "")
+        key = api_key or os.environ.get(API_KEY_VARIABLE, "")
+        if not url.startswith(("http://", "https://")):
+            raise ConfigurationError(
+                "The server's address is not given, or is no URL.",
+                next_step=f"Give base_url or set {BASE_URL_VARIABLE}, such as http://127.0.0.1:8080.",
+            )
+        if not key:
+            raise AuthenticationError("No API key is given.")
+        around = Surroundings(time.monotonic, random.random, secrets.token_hex, retry or RetryPolicy())
+        self._transport = Transport(url, key, around)
+        self.base_url = url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def close(self) -> None:
+        """End the connections. Runs go on; :meth:`get_training_client` finds them again."""
+        self._transport.close()
+
+    async def aclose(self) -> None:
+        """As :meth:`close`, with the connections of the running event loop."""
+        await self._transport.aclose()
+
+    def create_training_client(self, config: TrainingConfig) -> TrainingClient:
+        """Start a training run.
+
+        Raises:
+            UnknownModelError: the catalogue has no model of that name.
+            DPNotAvailableError, FullFineTuningUnsupportedError: this server cannot do what is asked, and says so.
+        """
+        return TrainingClient(self._transport, self._transport.run(self._create(config)))
+
+    async def create_training_client_async(self, config: TrainingConfig) -> TrainingClient:
+        """As :meth:`create_training_client`."""
+        return TrainingClient(self._transport, await self._transport.run_async(self._create(config)))
+
+    def get_training_client(self, training_client_id: str) -> TrainingClient:
+        """A run of this tenant, to go on with.
+
+        Raises:
+            UnknownTrainingClientError: the tenant has no such run.
+        """
+        return TrainingClient(self._transport, self._transport.run(self._run(training_client_id)))
+
+    async def get_training_client_async(self, training_client_id: str) -> TrainingClient:
+        """As :meth:`get_training_client`."""
+        return TrainingClient(self._transport, await self._transport.run_async(self._run(training_client_id)))
+
+    def list_training_clients(self, limit: int | None = None) -> list[TrainingClientInfo]:
+        """The tenant's runs, newest first; at most ``limit`` of them."""
+        return self._transport.run(self._list(TrainingClientInfo, "training_clients", limit))
+
+    async def list_training_clients_async(self, limit: int | None = None) -> list[TrainingClientInfo]:
+        """As :meth:`list_training_clients`."""
+        return await self._transport.run_async(self._list(TrainingClientInfo, "training_clients", limit))
+
+    def get_future(self, future_id: str) -> FutureHandle[Any]:
+        """An operation of this tenant, whoever submitted it, and whenever.
+
+        Raises:
+            UnknownFutureError: the tenant has no such operation.
+        """
+        return FutureHandle(self._transport, self._transport.run(self._future(future_id)))
+
+    async def get_future_async(self, future_id: str) -> AsyncFutureHandle[Any]:
+        """As :meth:`get_future`."""
+        return AsyncFutureHandle(self._transport, await self._transport.run_async(self._future(future_id)))
+
+    def get_audit_logs(
+        self, *, limit: int | None = 100, stream: str | None = None, event: str | None = None
+    ) -> list[AuditLogEntry]:
+        """Records of the tenant's chain, oldest first.
+
+        Args:
+            limit: at most so many; None for all.
+            stream: of one aggregate, such as ``run/<training_client_id>``.
+            event: of one kind, such as ``StepApplied``.
+        """
+        return self._transport.run(self._list(AuditLogEntry, "audit_logs", limit, stream=stream, event=event))
+
+    async def get_audit_logs_async(
+        self, *, limit: int | None = 100, stream: str | None = None, event: str | None = None
+    ) -> list[AuditLogEntry]:
+        """As :meth:`get_audit_logs`."""
+        flow = self._list(AuditLogEntry, "audit_logs", limit, stream=stream, event=event)
+        return await self._transport.run_async(flow)
+
+    def list_artifacts(self, training_client_id: str | None = None, limit: int | None = None) -> list[ArtifactInfo]:
+        """The tenant's checkpoints, newest first, the automatic ones among them."""
+        flow = self._list(ArtifactInfo, "artifacts", limit, training_client_id=training_client_id)
+        return self._transport.run(flow)
+
+    def create_package(
+        self,
+        artifact_id: str,
+        recipients: Sequence[str],
+        *,
+        release_counter: int = 0,
+        expires_at: datetime | None = None,
+    ) -> Package:
+        """Ask for a ``.tgsp`` of a checkpoint that these devices (key ids) can open; :meth:`wait_for_package` waits."""
+        body: dict[str, Any] = {
+            "artifact_id": artifact_id,
+            "recipients": list(recipients),
+            "release_counter": release_counter,
+            "expires_at": expires_at.isoformat() if expires_at else None,
+        }
+        return self._transport.run(flows.post(self._transport.around, Package, flows.at("packages"), body))
+
+    def get_package(self, package_id: str) -> Package:
+        """A package as it stands."""
+        return self._transport.run(flows.get(self._transport.around, Package, flows.at("packages", package_id)))
+
+    def wait_for_package(self, package_id: str, timeout: float | None = None) -> Package:
+        """A package once it is signed or has failed.
+
+        Raises:
+            FutureTimeoutError: it is still pending after ``timeout`` seconds.
+        """
+        path = flows.at("packages", package_id)
+        flow = flows.poll(
+            self._transport.around, Package, path, "wait", lambda package: package.status != "pending", timeout
+        )
+        return self._transport.run(flow)
+
+    def download_package(self, package_id: str, path: Path | str) -> Path:
+        """Write the signed ``.tgsp`` to a file."""
+        return self._download(path, "packages", package_id, "content")
+
+    def download_receipt(self, package_id: str, path: Path | str) -> Path:
+        """Write the ledger's receipt of the signing (C2SP tlog-proof); waits until a checkpoint covers it."""
+        return self._download(path, "packages", package_id, "receipt")
+
+    def download_record(self, package_id: str, path: Path | str) -> Path:
+        """Write the exact bytes of the ledger's record of the signing, which the receipt is a proof of."""
+        return self._download(path, "packages", package_id, "record")
+
+    def _download(self, path: Path | str, *segments: str) -> Path:
+        return self._transport.run(flows.download(self._transport.around, flows.at(*segments), Path(path)))
+
+    def _create(self, config: TrainingConfig) -> Flow[TrainingClientInfo]:
+        body = config.model_dump(mode="json")
+        return flows.post(self._transport.around, TrainingClientInfo, flows.at("training_clients"), body)
+
+    def _run(self, training_client_id: str) -> Flow[TrainingClientInfo]:
+        path = flows.at("training_clients", training_client_id)
+        return flows.get(self._transport.around, TrainingClientInfo, path)
+
+    def _future(self, future_id: str) -> Flow[Future]:
+        return flows.get(self._transport.around, Future, flows.at("futures", future_id))
+
+    def _list(self, model: type[flows.Model], name: str, limit: int | None, **query: object) -> Flow[list[flows.Model]]:
+        return flows.pages(self._transport.around, model, flows.at(name), query, limit)

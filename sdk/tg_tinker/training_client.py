@@ -1,0 +1,210 @@
+"""A training run: five primitives, each of which is accepted at once and finishes later.
+
+The run executes its operations strictly in the order in which they were accepted, so a loop may send the next batch
+before it reads the result of the last. After a crash of the server the run stands at its last durable step. The next
+call then raises :class:`RunRolledBackError` once; a lost future raises :class:`OperationLostError`. Both name that
+step, and both move this client to the run's new generation: the caller sends again what was lost and goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from tg_tinker import flows, operations
+from tg_tinker.batches import Batch
+from tg_tinker.errors import RollbackError, TGTinkerError
+from tg_tinker.flows import Flow
+from tg_tinker.futures import AsyncFutureHandle, FutureHandle
+from tg_tinker.operations import Operation
+from tg_tinker.transport import Transport
+from tg_tinker.types import (
+    ForwardBackwardResult,
+    Future,
+    LoadStateResult,
+    OptimStepResult,
+    SampleResult,
+    SamplingConfig,
+    SaveStateResult,
+    TrainingClientInfo,
+)
+
+SALT_BYTES = 32
+
+
+class TrainingClient:
+    """One training run, from :meth:`ServiceClient.create_training_client` or ``get_training_client``."""
+
+    def __init__(self, transport: Transport, info: TrainingClientInfo) -> None:
+        self._transport = transport
+        self._info = info
+        self._generation = info.generation
+
+    @property
+    def training_client_id(self) -> str:
+        """The run's id."""
+        return self._info.training_client_id
+
+    @property
+    def info(self) -> TrainingClientInfo:
+        """The run as this client saw it last; :meth:`refresh` asks again."""
+        return self._info
+
+    @property
+    def generation(self) -> int:
+        """The number of rollbacks that this client knows of; it is sent with every operation."""
+        return self._generation
+
+    def __repr__(self) -> str:
+        return f"<TrainingClient {self.training_client_id} on {self._info.model_ref}>"
+
+    def forward_backward(self, batch: Batch) -> FutureHandle[ForwardBackwardResult]:
+        """Compute a batch's loss and add its gradient to what is accumulated.
+
+        Args:
+            batch: ``input_ids``, ``attention_mask``, ``labels``, each (rows, tokens): lists, numpy arrays or torch
+                tensors. Pad with attention_mask 0 and labels -100; a label counts unless it is -100 or the first of
+                its row.
+
+        Returns:
+            A handle; its ``commitment`` holds the salt that opens the ledger's commitment to this batch.
+
+        Raises:
+            WrongDtypeError, RaggedBatchError, EmptyBatchError: before anything is sent.
+            TokenOutOfVocabularyError, SequenceTooLongError, BatchTooLargeError: the model cannot take it.
+            RunRolledBackError: once after a rollback; see this module.
+        """
+        operation = operations.forward_backward(batch, self._salt())
+        return cast("FutureHandle[ForwardBackwardResult]", self._submit(operation))
+
+    def optim_step(self, learning_rate: float | None = None) -> FutureHandle[OptimStepResult]:
+        """Apply the accumulated gradient and clear it.
+
+        Args:
+            learning_rate: for this step alone; None takes the run's own.
+        """
+        return cast("FutureHandle[OptimStepResult]", self._submit(operations.optim_step(learning_rate)))
+
+    def sample(
+        self, prompts: str | Sequence[str], sampling_config: SamplingConfig | None = None
+    ) -> FutureHandle[SampleResult]:
+        """Complete prompts with the run's present adapter.
+
+        The completions are kept in the server's memory for an hour; later, ``result`` raises ResultExpiredError.
+        """
+        operation = operations.sample(prompts, sampling_config, self._salt())
+        return cast("FutureHandle[SampleResult]", self._submit(operation))
+
+    def save_state(
+        self,
+        name: str,
+        *,
+        include_optimizer: bool = True,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> FutureHandle[SaveStateResult]:
+        """Save a checkpoint: encrypted under the tenant's key, signed, durable when the result is there.
+
+        Args:
+            name: letters, digits, ``.``, ``_`` and ``-``.
+            include_optimizer: needed to go on exactly as if nothing had happened.
+            metadata: free JSON, sealed under the tenant's key and never on the ledger.
+        """
+        operation = operations.save_state(name, metadata, include_optimizer=include_optimizer)
+        return cast("FutureHandle[SaveStateResult]", self._submit(operation))
+
+    def load_state(self, artifact_id: str, *, include_optimizer: bool = True) -> FutureHandle[LoadStateResult]:
+        """Replace adapter and optimiser by those of a checkpoint of the tenant; accumulated gradients are dropped."""
+        operation = operations.load_state(artifact_id, include_optimizer=include_optimizer)
+        return cast("FutureHandle[LoadStateResult]", self._submit(operation))
+
+    async def forward_backward_async(self, batch: Batch) -> AsyncFutureHandle[ForwardBackwardResult]:
+        """As :meth:`forward_backward`; awaiting this submits, awaiting the handle gives the result."""
+        operation = operations.forward_backward(batch, self._salt())
+        return cast("AsyncFutureHandle[ForwardBackwardResult]", await self._submit_async(operation))
+
+    async def optim_step_async(self, learning_rate: float | None = None) -> AsyncFutureHandle[OptimStepResult]:
+        """As :meth:`optim_step`."""
+        operation = operations.optim_step(learning_rate)
+        return cast("AsyncFutureHandle[OptimStepResult]", await self._submit_async(operation))
+
+    async def sample_async(
+        self, prompts: str | Sequence[str], sampling_config: SamplingConfig | None = None
+    ) -> AsyncFutureHandle[SampleResult]:
+        """As :meth:`sample`."""
+        operation = operations.sample(prompts, sampling_config, self._salt())
+        return cast("AsyncFutureHandle[SampleResult]", await self._submit_async(operation))
+
+    async def save_state_async(
+        self,
+        name: str,
+        *,
+        include_optimizer: bool = True,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> AsyncFutureHandle[SaveStateResult]:
+        """As :meth:`save_state`."""
+        operation = operations.save_state(name, metadata, include_optimizer=include_optimizer)
+        return cast("AsyncFutureHandle[SaveStateResult]", await self._submit_async(operation))
+
+    async def load_state_async(
+        self,
+        artifact_id: str,
+        *,
+        include_optimizer: bool = True,
+    ) -> AsyncFutureHandle[LoadStateResult]:
+        """As :meth:`load_state`."""
+        operation = operations.load_state(artifact_id, include_optimizer=include_optimizer)
+        return cast("AsyncFutureHandle[LoadStateResult]", await self._submit_async(operation))
+
+    def refresh(self) -> TrainingClientInfo:
+        """The run as it stands now. What generation is sent stays: a rollback is told by an error, never silently."""
+        self._info = self._transport.run(self._read())
+        return self._info
+
+    async def refresh_async(self) -> TrainingClientInfo:
+        """As :meth:`refresh`."""
+        self._info = await self._transport.run_async(self._read())
+        return self._info
+
+    def close(self) -> TrainingClientInfo:
+        """Take no more operations; those that are accepted still finish. Closing twice is no error."""
+        self._info = self._transport.run(self._close())
+        return self._info
+
+    async def close_async(self) -> TrainingClientInfo:
+        """As :meth:`close`."""
+        self._info = await self._transport.run_async(self._close())
+        return self._info
+
+    def _submit(self, operation: Operation) -> FutureHandle[Any]:
+        future = self._transport.run(self._submission(operation))
+        return FutureHandle(self._transport, future, self._hear)
+
+    async def _submit_async(self, operation: Operation) -> AsyncFutureHandle[Any]:
+        future = await self._transport.run_async(self._submission(operation))
+        return AsyncFutureHandle(self._transport, future, self._hear)
+
+    def _submission(self, operation: Operation) -> Flow[Future]:
+        path = flows.at("training_clients", self.training_client_id, operation.kind)
+        body = {**operation.body, "generation": self._generation}
+        try:
+            future = yield from flows.post(self._transport.around, Future, path, body)
+        except RollbackError as error:
+            self._hear(error)
+            raise
+        return operations.check_commitment(operation, future)
+
+    def _read(self) -> Flow[TrainingClientInfo]:
+        path = flows.at("training_clients", self.training_client_id)
+        return (yield from flows.get(self._transport.around, TrainingClientInfo, path))
+
+    def _close(self) -> Flow[TrainingClientInfo]:
+        path = flows.at("training_clients", self.training_client_id, "close")
+        return (yield from flows.post(self._transport.around, TrainingClientInfo, path, {}))
+
+    def _hear(self, error: TGTinkerError) -> None:
+        # The caller is being told of the rollback by this very error, so what follows is meant for the new generation.
+        if isinstance(error, RollbackError) and error.generation is not None:
+            self._generation = max(self._generation, error.generation)
+
+    def _salt(self) -> str:
+        return self._transport.around.random_hex(SALT_BYTES)

@@ -1,0 +1,118 @@
+"""Running flows over httpx: one driver that blocks, one for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import httpx
+
+from tg_tinker.errors import ClientClosedError
+from tg_tinker.flows import Flow, Pause, Request, Surroundings
+from tg_tinker.retry import Outcome, Response, Unreachable
+
+CONNECT_SECONDS = 10.0
+T = TypeVar("T")
+
+
+class Transport:
+    """A server's address and a key. Any thread may use it; each event loop gets connections of its own."""
+
+    def __init__(self, base_url: str, api_key: str, around: Surroundings) -> None:
+        self.around = around
+        self._options: dict[str, Any] = {
+            "base_url": base_url.rstrip("/"),
+            "headers": {"Authorization": f"Bearer {api_key}", "Accept": "application/json"},
+        }
+        self._closed = threading.Event()
+        self._client = httpx.Client(**self._options)
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
+
+    def run(self, flow: Flow[T]) -> T:
+        """Run a flow, blocking this thread."""
+        outcome: Outcome | None = None
+        while True:
+            try:
+                wish = flow.send(outcome)
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
+            self._check_open()
+            if isinstance(wish, Pause):
+                self._closed.wait(wish.seconds)
+                outcome = None
+            else:
+                outcome = self._send(wish)
+
+    async def run_async(self, flow: Flow[T]) -> T:
+        """Run a flow without blocking the event loop."""
+        outcome: Outcome | None = None
+        while True:
+            try:
+                wish = flow.send(outcome)
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
+            self._check_open()
+            if isinstance(wish, Pause):
+                await asyncio.sleep(wish.seconds)
+                outcome = None
+            else:
+                outcome = await self._send_async(wish)
+
+    def _send(self, request: Request) -> Outcome:
+        try:
+            with self._client.stream(**_arguments(request)) as answer:
+                if request.into is None or not answer.is_success:
+                    return Response(answer.status_code, answer.read(), dict(answer.headers))
+                with request.into.open("wb") as file:
+                    for chunk in answer.iter_bytes():
+                        file.write(chunk)
+                return Response(answer.status_code, b"", dict(answer.headers))
+        except httpx.RequestError as error:
+            return Unreachable(type(error).__name__)
+
+    async def _send_async(self, request: Request) -> Outcome:
+        try:
+            async with self._async_client().stream(**_arguments(request)) as answer:
+                if request.into is None or not answer.is_success:
+                    return Response(answer.status_code, await answer.aread(), dict(answer.headers))
+                with request.into.open("wb") as file:
+                    async for chunk in answer.aiter_bytes():
+                        file.write(chunk)
+                return Response(answer.status_code, b"", dict(answer.headers))
+        except httpx.RequestError as error:
+            return Unreachable(type(error).__name__)
+
+    def _async_client(self) -> httpx.AsyncClient:
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            self._clients[loop] = httpx.AsyncClient(**self._options)
+        return self._clients[loop]
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise ClientClosedError("The client is closed.")
+
+    def close(self) -> None:
+        """End the blocking connections; what waits ends with ClientClosedError."""
+        self._closed.set()
+        self._client.close()
+
+    async def aclose(self) -> None:
+        """End all connections, those of the running event loop too."""
+        self.close()
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
+
+def _arguments(request: Request) -> dict[str, Any]:
+    return {
+        "method": request.method,
+        "url": request.path,
+        "params": dict(request.query),
+        "headers": dict(request.headers),
+        "content": request.body,
+        "timeout": httpx.Timeout(request.seconds, connect=CONNECT_SECONDS),
+    }

@@ -1,0 +1,59 @@
+"""Typed values that go to a server and come back from it."""
+
+from __future__ import annotations
+
+from tg_tinker.types.config import (
+    DPConfig,
+    LoRAConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    TrainingConfig,
+)
+from tg_tinker.types.resources import (
+    ArtifactInfo,
+    AuditLogEntry,
+    Commitment,
+    Future,
+    FutureStatus,
+    ModelFacts,
+    Package,
+    Position,
+    TrainingClientInfo,
+)
+from tg_tinker.types.results import (
+    EncryptionInfo,
+    ForwardBackwardResult,
+    LoadStateResult,
+    OperationResult,
+    OptimStepResult,
+    Sample,
+    SampledWith,
+    SampleResult,
+    SaveStateResult,
+)
+
+__all__ = [
+    "ArtifactInfo",
+    "AuditLogEntry",
+    "Commitment",
+    "DPConfig",
+    "EncryptionInfo",
+    "ForwardBackwardResult",
+    "Future",
+    "FutureStatus",
+    "LoRAConfig",
+    "LoadStateResult",
+    "ModelFacts",
+    "OperationResult",
+    "OptimStepResult",
+    "OptimizerConfig",
+    "Package",
+    "Position",
+    "Sample",
+    "SampleResult",
+    "SampledWith",
+    "SamplingConfig",
+    "SaveStateResult",
+    "TrainingClientInfo",
+    "TrainingConfig",
+]

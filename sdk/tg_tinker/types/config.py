@@ -1,0 +1,71 @@
+"""What a caller configures. A misspelt field is refused here, before anything is sent."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """Base of what callers write: immutable, without unknown fields, without NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+class LoRAConfig(Settings):
+    """A low-rank adapter: ``alpha / rank`` scales it, ``target_modules`` are the layers that get one."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32.0, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    bias: Literal["none", "all", "lora_only"] = "none"
+
+
+class OptimizerConfig(Settings):
+    """How gradients are applied."""
+
+    name: Literal["adamw"] = "adamw"
+    learning_rate: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
+
+
+class DPConfig(Settings):
+    """A privacy budget. A server that cannot keep it refuses the run; it is never ignored."""
+
+    enabled: bool = True
+    noise_multiplier: float | None = Field(default=None, ge=0)
+    max_grad_norm: float | None = Field(default=None, gt=0)
+    target_epsilon: float | None = Field(default=None, gt=0)
+    target_delta: float | None = Field(default=None, gt=0, lt=1)
+    accountant_type: str | None = None
+
+
+class SamplingConfig(Settings):
+    """How completions are drawn: temperature 0 takes the likeliest token; a seed makes the draw repeatable."""
+
+    max_tokens: int = Field(default=64, ge=1)
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    seed: int | None = Field(default=None, ge=0)
+
+
+class TrainingConfig(Settings):
+    """A training run on a model of the server's catalogue.
+
+    ``lora_config=None`` asks for full fine-tuning. The same seed, inputs and machine give the same adapter.
+    ``metadata`` is free JSON, sealed under the tenant's key and never on the ledger.
+    """
+
+    model_ref: str = Field(min_length=1)
+    lora_config: LoRAConfig | None = Field(default_factory=LoRAConfig)
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    dp_config: DPConfig | None = None
+    batch_size: int = Field(default=1, ge=1)
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
+    metadata: dict[str, Any] = Field(default_factory=dict)

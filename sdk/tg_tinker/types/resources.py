@@ -1,0 +1,117 @@
+"""What a server keeps for its clients: runs, futures, checkpoints, packages, the audit log."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tg_tinker.types.results import Answer, SaveStateResult
+
+FutureStatus = Literal["pending", "completed", "failed", "cancelled", "lost"]
+
+
+class Position(Answer):
+    """A place on a chain of the ledger."""
+
+    chain: str
+    seq: int
+
+
+class Commitment(Answer):
+    """How the ledger refers to a batch or to prompts.
+
+    Whoever has ``salt`` and the data can open it to an auditor (:func:`tensorguard.commitment.check`); the server
+    forgets the salt, so keep it if you may ever want to. ``salt`` is None when the server no longer has it.
+    """
+
+    algorithm: str
+    salt: str | None = None
+    digest: str
+
+
+class Future(Answer):
+    """An operation as the server described it last; ``result`` and ``error`` are as they came."""
+
+    future_id: str
+    training_client_id: str
+    kind: str
+    status: FutureStatus
+    op_seq: int
+    created_at: datetime
+    completed_at: datetime | None = None
+    generation: int
+    commitment: Commitment | None = None
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    position: Position
+
+
+class ModelFacts(Answer):
+    """What a client must know of the model to make batches."""
+
+    architecture: str
+    vocabulary_size: int
+    max_positions: int
+    manifest_digest: str
+
+
+class TrainingClientInfo(Answer):
+    """A training run as it stands. ``generation`` counts its rollbacks."""
+
+    training_client_id: str
+    tenant: str
+    model_ref: str
+    status: Literal["open", "closed"]
+    step: int
+    generation: int
+    last_durable_step: int
+    last_durable_artifact_id: str | None = None
+    config: dict[str, Any] = Field(default_factory=dict)
+    created_at: datetime
+    closed_at: datetime | None = None
+    model: ModelFacts
+
+
+class ArtifactInfo(SaveStateResult):
+    """A checkpoint, with where it comes from."""
+
+    training_client_id: str
+    name: str | None = None
+    automatic: bool
+    step: int
+    includes_optimizer: bool
+    adapter_digest: str
+    manifest_digest: str
+
+
+class AuditLogEntry(Answer):
+    """A record of the tenant's chain."""
+
+    chain: str
+    seq: int
+    event: str
+    event_id: str
+    stream: str
+    stream_seq: int
+    recorded_at: datetime
+    cause: str | None = None
+    leaf_hash: str
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class Package(Answer):
+    """A secure model package."""
+
+    package_id: str
+    artifact_id: str
+    recipients: tuple[str, ...] = ()
+    release_counter: int = 0
+    expires_at: datetime | None = None
+    status: Literal["pending", "signed", "failed"]
+    package_digest: str | None = None
+    file_digest: str | None = None
+    size_bytes: int | None = None
+    error: dict[str, Any] | None = None
+    position: Position
