@@ -75,7 +75,10 @@ def present(data: bytes) -> Presented:
         MalformedRecordError: no signed command, no envelope, a type or schema this build does not know, a body that
             does not fit it, bytes that are not the one encoding of what they say, or too many of them for a record.
     """
-    return present_signed(SignedCommand.from_bytes(data))
+    signed = SignedCommand.from_bytes(data)
+    if signed.to_bytes() != data:
+        raise MalformedRecordError("A signed command is not in the one encoding of its values.")
+    return present_signed(signed)
 
 
 def present_signed(signed: SignedCommand) -> Presented:

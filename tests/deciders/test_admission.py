@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 from tensorguard.ledger import format as fmt
-from tensorguard.ledger.envelope import key_id_of
+from tensorguard.ledger.envelope import SignedCommand, key_id_of
 from tensorguard.ledger.errors import MalformedRecordError
 from tensorguard.ledger.record import Meta, encode_record
 
@@ -156,6 +156,17 @@ def test_malformed_commands_are_not_presented(scribe: Scribe, given: dict[str, A
 def test_bytes_that_are_no_command_are_not_presented() -> None:
     with pytest.raises(MalformedRecordError):
         engine.present(b"no command")
+
+
+def test_another_encoding_of_a_good_command_is_not_presented(scribe: Scribe) -> None:
+    signed = sign(scribe.envelope(RUN), "gateway")
+    data = signed.to_bytes()
+    size_at = len(data) - len(signed.signature) - 4
+    assert data[size_at : size_at + 2] == b"\x02\x00"
+    padded = data[:size_at] + b"\x82\x00" + data[size_at + 1 :]
+    assert SignedCommand.from_bytes(padded) == signed
+    with pytest.raises(MalformedRecordError):
+        engine.present(padded)
 
 
 def test_whatever_is_presented_fits_into_a_rejection(scribe: Scribe) -> None:
