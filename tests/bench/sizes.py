@@ -44,11 +44,10 @@ class VerificationSize:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSize:
-    """Float32 tensors of ``rows`` by ``columns``."""
+    """A LoRA adapter of every linear layer; with its optimizer it is saved as three times its size."""
 
-    tensors: int
-    rows: int
-    columns: int
+    model: ModelSize
+    rank: int
     rounds: int
 
 
@@ -72,15 +71,15 @@ class Sizes:
 
 
 FULL = Sizes(
-    training=TrainingSize(ModelSize(256, 6), rows=8, columns=128, steps=10, rounds=5),
+    training=TrainingSize(ModelSize(256, 6), rows=12, columns=128, steps=10, rounds=7),
     appends=AppendsSize(records=960, rounds=5),
     verification=VerificationSize(records=10_000, rounds=5),
-    checkpoint=CheckpointSize(tensors=100, rows=512, columns=512, rounds=7),
+    checkpoint=CheckpointSize(ModelSize(256, 6), rank=384, rounds=9),
 )
 TINY = Sizes(
     training=TrainingSize(ModelSize(32, 2), rows=2, columns=16, steps=2, rounds=1),
     appends=AppendsSize(records=16, rounds=1, writers=(1, 2)),
     verification=VerificationSize(records=64, rounds=1),
-    checkpoint=CheckpointSize(tensors=2, rows=64, columns=64, rounds=1),
+    checkpoint=CheckpointSize(ModelSize(32, 2), rank=4, rounds=1),
     memory=MemorySize(ModelSize(32, 2), 1),
 )
