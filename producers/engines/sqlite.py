@@ -8,7 +8,7 @@ has no answer yet and sends it again.
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from producers.engines.bells import Bells
@@ -38,6 +38,7 @@ ON CONFLICT (command_id, chain) DO UPDATE SET
     code = excluded.code, detail = excluded.detail, body_digest = excluded.body_digest
 WHERE replies.outcome = 'refused'
 """
+_REPLY_ROW = attrgetter("command_id", "outcome", "chain", "first_seq", "last_seq", "code", "detail", "body_digest")
 _KEEP_POISON = "INSERT INTO quarantine SELECT ?1, ?2, (SELECT data FROM intake WHERE position = ?1)"
 
 
@@ -239,7 +240,7 @@ def _append(db: Connection, append: Append) -> None:
 
 
 def _decide(db: Connection, commit: Commit) -> None:
-    db.executemany(_KEEP_REPLY, [astuple(reply) for reply in commit.replies])
+    db.executemany(_KEEP_REPLY, map(_REPLY_ROW, commit.replies))
     db.executemany(_KEEP_POISON, [(entry.position, entry.reason) for entry in commit.quarantined])
     if commit.intake_position is not None:
         db.execute("DELETE FROM intake WHERE position <= ?", (commit.intake_position,))

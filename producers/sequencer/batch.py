@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from producers.sequencer.fold import ChainFold
 
 _log = structlog.get_logger("sequencer")
+QUARANTINED = "undecidable"
 _UNAUTHENTICATED = "No enrolled key of this chain signed the command, or there is no such chain."
 
 
@@ -65,11 +66,9 @@ class Batch:
             self._decide(entry.data)
         except ClockError:
             raise
-        except MalformedRecordError:
-            self._quarantine(entry, "record_unsealable")
         except Exception as error:  # noqa: BLE001 -- whatever one entry raises, it must not block the others
             # The type alone: the text of an unexpected error may quote what it choked on.
-            self._quarantine(entry, "decider_failed", type(error).__name__)
+            self._quarantine(entry, type(error).__name__)
         self._position = entry.position
 
     def commit(self) -> Commit:
@@ -135,10 +134,12 @@ class Batch:
         reply = Reply(envelope.command_id, REFUSED, envelope.chain, None, None, code, detail, digest)
         self.replies[envelope.command_id, envelope.chain] = reply
 
-    def _quarantine(self, entry: IntakeEntry, reason: str, error: str = "") -> None:
-        _log.error("command_quarantined", position=entry.position, reason=reason, error=error)
-        self._quarantined.append(Quarantined(entry.position, reason))
-        self._refuse(_claimed(entry.data), reason, "The command could not be decided; it is kept in quarantine.")
+    def _quarantine(self, entry: IntakeEntry, error: str) -> None:
+        _log.error("command_quarantined", position=entry.position, error=error)
+        self._quarantined.append(Quarantined(entry.position, QUARANTINED))
+        self._refuse(
+            _claimed(entry.data), QUARANTINED, "The command could not be decided; it is kept for the operator."
+        )
 
     def _draft_of(self, chain: str) -> ChainFold:
         if chain not in self.drafts:

@@ -72,8 +72,9 @@ class Sequencer:
             StorageFullError: there is no space to write the new epoch.
         """
         writer = Writer(self._name, self._engine.open_epoch())
-        self._folds = {chain: recover(self._engine, chain) for chain in self._engine.chains()}
-        self._snapshots = {chain: fold.head.size for chain, fold in self._folds.items()}
+        recovered = {chain: recover(self._engine, chain) for chain in self._engine.chains()}
+        self._folds = {chain: fold for chain, (fold, _) in recovered.items()}
+        self._snapshots = {chain: covered for chain, (_, covered) in recovered.items()}
         newest = max((fold.head.recorded_at for fold in self._folds.values()), default=0)
         self._time.start(newest, accept=os.environ.get(ACCEPT_CLOCK) == "1")
         self._writer = writer

@@ -25,18 +25,19 @@ _HASH_BYTES = 32
 _log = structlog.get_logger("sequencer")
 
 
-def recover(engine: LogEngine, chain: str) -> ChainFold:
-    """The fold of all committed records of a chain.
+def recover(engine: LogEngine, chain: str) -> tuple[ChainFold, int]:
+    """The fold of all committed records of a chain, and how many of them a snapshot covered.
 
     Raises:
         LedgerCorruptError: the records do not link up, or are fewer than were folded before.
     """
     fold = _from_snapshot(engine, chain)
+    covered = fold.head.size
     _check_links(engine, fold)
     _fold_tail(engine, fold)
     if fold.head.size != engine.size(chain):
         raise LedgerCorruptError(f"Chain {chain!r} lacks records.")
-    return fold
+    return fold, covered
 
 
 def _from_snapshot(engine: LogEngine, chain: str) -> ChainFold:
