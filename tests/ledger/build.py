@@ -54,6 +54,12 @@ def raw(key: Ed25519PrivateKey | MLDSA44PrivateKey) -> bytes:
     return key.public_key().public_bytes_raw()
 
 
+def schema_texts() -> dict[bytes, str]:
+    """Every event's record schema by digest, as a chain that used all of them would have registered."""
+    schemas = [codec.event_schema(name) for name in codec.EVENTS]
+    return {schema.digest: schema.text for schema in schemas}
+
+
 @dataclass
 class Chain:
     """One chain being written; ``records`` are its bytes."""
