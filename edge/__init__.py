@@ -1,0 +1,1 @@
+"""The device: it verifies packages, opens them in memory only, and reports what it did."""
