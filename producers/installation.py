@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from producers.clock import Clock, system_clock
 from producers.engines.sqlite import SqliteEngine
+from producers.engines.sqlite_errors import typed_errors
 from producers.errors import InstallationError
 from producers.files import replace_file
 from producers.identities import ROLES, SEED_BYTES, Producer
@@ -45,16 +46,24 @@ class Installation:
         """The installation in a folder, with everything that was missing; several processes may do this at once.
 
         Raises:
-            InstallationError: the folder holds an installation of another format, or the signer could not start.
+            InstallationError: the folder cannot be used, holds another format, or the signer could not start.
+            StorageFullError: there is no space for what is missing.
         """
         data_dir = data_dir.resolve()
-        with locked(data_dir / "run" / "installation.lock"):
-            identity = _identity(data_dir)
-            installation = cls(data_dir, identity["installation_id"], identity["origin"])
-            _ensure_keys(data_dir / "keys")
-            _ensure_signer(data_dir)
-            if not installation.trust_root_path.exists():
-                installation.write_trust_root()
+        try:
+            with typed_errors("data dir"), locked(data_dir / "run" / "installation.lock"):
+                return cls._complete(data_dir)
+        except OSError as error:
+            raise InstallationError(f"The data dir {data_dir} cannot be used.") from error
+
+    @classmethod
+    def _complete(cls, data_dir: Path) -> Installation:
+        identity = _identity(data_dir)
+        installation = cls(data_dir, identity["installation_id"], identity["origin"])
+        _ensure_keys(data_dir / "keys")
+        _ensure_signer(data_dir)
+        if not installation.trust_root_path.exists():
+            installation.write_trust_root()
         return installation
 
     def producer(self, role: str) -> Producer:

@@ -169,7 +169,11 @@ class LogEngine(LogReader, Protocol):
         """The newest snapshot of a chain, as stored: the caller checks its digest."""
 
     def publish_checkpoint(self, chain: str, note: bytes) -> None:
-        """Publish the signer's newest checkpoint of a chain."""
+        """Publish the signer's newest checkpoint of a chain.
+
+        Raises:
+            StorageFullError: the one before it stands.
+        """
 
     def quarantined(self) -> Sequence[Quarantined]:
         """Intake entries that could not be decided."""

@@ -15,6 +15,7 @@ from producers.engines.bells import Bells
 from producers.engines.errors import EngineError, FencedError, HeadMovedError, StorageFullError
 from producers.engines.group import GroupCommit
 from producers.engines.port import Append, Commit, IntakeEntry, Quarantined, Reply, Snapshot
+from producers.engines.sqlite_errors import typed_errors
 from producers.engines.sqlite_store import SqliteStore
 from producers.files import replace_file
 
@@ -209,8 +210,13 @@ class SqliteEngine:
         return Snapshot(*row) if row else None
 
     def publish_checkpoint(self, chain: str, note: bytes) -> None:
-        """Publish the signer's newest checkpoint of a chain."""
-        replace_file(self._checkpoints / chain, note)
+        """Publish the signer's newest checkpoint of a chain.
+
+        Raises:
+            StorageFullError: the one before it stands.
+        """
+        with typed_errors("checkpoint"):
+            replace_file(self._checkpoints / chain, note)
         self._bells.ring(_CHECKPOINTS)
 
     def ring(self) -> None:

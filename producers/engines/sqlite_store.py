@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import sqlite3
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from producers.engines.errors import EngineError, LedgerDamagedError, StorageFullError, UnknownFormatError
+from producers.engines.errors import UnknownFormatError
+from producers.engines.sqlite_errors import typed_errors
 from producers.locks import locked
 
 if TYPE_CHECKING:
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 _BUSY_SECONDS = 60.0
-_FULL = frozenset(
-    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP}
-)
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_PRIMARY_CODE = 0xFF
 
 _TABLES = """
 CREATE TABLE chains (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, size INTEGER NOT NULL);
@@ -51,7 +46,7 @@ class SqliteStore:
         self.path = path
         self._writing = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
-        with _our_errors():
+        with typed_errors("ledger"):
             _create(path)
             self._durable = _connect(path, "FULL")
             self._relaxed = _connect(path, "NORMAL")
@@ -71,7 +66,7 @@ class SqliteStore:
     @contextmanager
     def _transaction(self, connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         # One lock for both: a thread that waits here is woken at once, one that SQLite turns away sleeps and retries.
-        with self._writing, _our_errors():
+        with self._writing, typed_errors("ledger"):
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -84,7 +79,7 @@ class SqliteStore:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A connection for reads, borrowed for the block."""
-        with _our_errors():
+        with typed_errors("ledger"):
             connection = self._borrow()
             try:
                 yield connection
@@ -125,26 +120,3 @@ def _create(path: Path) -> None:
                 raise UnknownFormatError(f"{path} has the unknown format {version}.")
         finally:
             connection.close()
-
-
-@contextmanager
-def _our_errors() -> Iterator[None]:
-    """Turn what SQLite and the file system raise into our errors."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _translated(error) from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageFullError("There is no space left for the ledger.") from error
-        raise
-
-
-def _translated(error: sqlite3.Error) -> EngineError:
-    code = getattr(error, "sqlite_errorcode", 0)
-    if code in _FULL:
-        return StorageFullError("There is no space left for the ledger.")
-    if code & _PRIMARY_CODE in _DAMAGED:
-        return LedgerDamagedError("The ledger's file is damaged.")
-    name = getattr(error, "sqlite_errorname", type(error).__name__)
-    return EngineError(f"The ledger's file cannot be used ({name}).")

@@ -6,6 +6,7 @@ then, and neither is ever made for another head of the same size.
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from tensorguard.ledger.merkle import leaf_hash
 from tensorguard.ledger.record import decode_meta
 
 from producers.clock import SECOND, Clock
+from producers.engines.errors import StorageFullError
 from producers.files import replace_file
 from producers.locks import FileLock
 from producers.secretfiles import private_folder
@@ -36,6 +38,7 @@ FOLDER = "signer"
 MAX_EVENTS = 128
 MAX_SECONDS = 0.2
 _IDLE_SECONDS = 30.0
+_FULL_SECONDS = 1.0
 _PAGE = 1024
 _HASH_BYTES = 32
 _NEVER = 1 << 62
@@ -87,14 +90,22 @@ class Signer:
 
     def run(self) -> None:
         """Sign for as long as the process lives."""
-        self.publish()
         while True:
-            self.advance()
-            signed_at = time.monotonic()
-            self._engine.wait(self._seen(), _IDLE_SECONDS)
-            left = signed_at + MAX_SECONDS - time.monotonic()
-            if left > 0:
-                self._engine.wait(self._seen(MAX_EVENTS - 1), left)
+            try:
+                self.advance()
+            except StorageFullError as error:
+                _log.error("storage_full", detail=str(error))
+                threading.Event().wait(_FULL_SECONDS)
+            else:
+                self._rest()
+
+    def _rest(self) -> None:
+        """Wait for something new, and for enough of it or long enough since the last round."""
+        signed_at = time.monotonic()
+        self._engine.wait(self._seen(), _IDLE_SECONDS)
+        left = signed_at + MAX_SECONDS - time.monotonic()
+        if left > 0:
+            self._engine.wait(self._seen(MAX_EVENTS - 1), left)
 
     def advance(self) -> None:
         """One round over all chains."""

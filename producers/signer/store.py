@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,14 @@ from tensorguard.ledger.checkpoint import SignerKeys
 from tensorguard.ledger.merkle import HASH_BYTES, Frontier
 from tensorguard.ledger.record import GENESIS_PREV_HASH
 
-from producers.signer.errors import ForkedError, SignerError
+from producers.engines.sqlite_errors import typed_errors
+from producers.signer.errors import ForkedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+_WHAT = "signer's store"
 _TABLES = """
 CREATE TABLE IF NOT EXISTS keys (
     generation INTEGER PRIMARY KEY, ed25519_seed BLOB NOT NULL, mldsa44_seed BLOB NOT NULL,
@@ -58,13 +61,17 @@ class SignerStore:
     """``signer.db``; every transaction is on the disk when its method returns."""
 
     def __init__(self, path: Path) -> None:
-        path.touch(mode=stat.S_IRUSR | stat.S_IWUSR, exist_ok=True)
-        try:
+        with typed_errors(_WHAT):
+            path.touch(mode=stat.S_IRUSR | stat.S_IWUSR, exist_ok=True)
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(_TABLES)
-        except sqlite3.Error as error:
-            raise SignerError("The signer's store cannot be opened.", next_step="Restore it from a backup.") from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with typed_errors(_WHAT), self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
 
     def head(self, chain: str) -> Head:
         """The head that was promised for a chain; an empty one if there is none."""
@@ -81,8 +88,7 @@ class SignerStore:
         Raises:
             ForkedError: another head was promised in between.
         """
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._transaction():
             for chain, before, after in steps:
                 self._swap(chain, before, after)
 
@@ -113,8 +119,7 @@ class SignerStore:
 
     def keep_notes(self, notes: Sequence[tuple[str, int, bytes]]) -> None:
         """Keep signed checkpoints (chain, size, note): signatures are made once."""
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._transaction():
             self._db.executemany(
                 "UPDATE heads SET noted_size = ?2, note = ?3 WHERE chain = ?1 AND size = ?2",
                 notes,
@@ -138,8 +143,7 @@ class SignerStore:
 
     def add_keys(self, seeds: Seeds, public: SignerKeys) -> None:
         """Use new keys from ``public.since`` on and retire those before them."""
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._transaction():
             self._db.execute("UPDATE keys SET until = ? WHERE until IS NULL", (public.since,))
             self._db.execute(
                 "INSERT INTO keys (ed25519_seed, mldsa44_seed, ed25519, mldsa44, since) VALUES (?, ?, ?, ?, ?)",

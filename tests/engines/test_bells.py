@@ -68,7 +68,7 @@ def test_a_waiter_here_is_woken_by_a_process_that_only_rings(tmp_path: Path) -> 
 
 
 def test_a_ring_between_the_look_and_the_sleep_is_not_missed(tmp_path: Path) -> None:
-    bells, looks = Bells(tmp_path), []
+    bells, looks = Bells(tmp_path), list[int]()
 
     def look_while_it_rings() -> bool:
         looks.append(len(looks))
@@ -82,10 +82,15 @@ def test_a_ring_between_the_look_and_the_sleep_is_not_missed(tmp_path: Path) -> 
 
 
 def test_a_ring_of_another_topic_wakes_nobody(tmp_path: Path) -> None:
-    bells, looks = Bells(tmp_path), []
+    bells, looks = Bells(tmp_path), list[int]()
+
+    def look() -> bool:
+        looks.append(1)
+        return False
+
     ringing = threading.Timer(BRIEFLY / 2, bells.ring, ("other",))
     ringing.start()
-    assert not bells.wait("news", lambda: bool(looks.append(1)), BRIEFLY)
+    assert not bells.wait("news", look, BRIEFLY)
     ringing.join()
     assert len(looks) == 2  # Once at the start and once when the time was over.
     bells.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from tests.engines.kits import KITS, EngineKit
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+from typing import Any
 
 SOON = 10.0
 AT_ONCE = 0.0
@@ -190,7 +191,7 @@ def test_waiters_are_woken_by_what_another_handle_does(kit: EngineKit) -> None:
     here, there = kit.open(), kit.open()
     with ThreadPoolExecutor(4) as pool:
         started = time.monotonic()
-        waiting = [
+        waiting: list[Future[Any]] = [
             pool.submit(here.wait, {}, SOON),
             pool.submit(here.wait_intake, 0, SOON),
             pool.submit(here.wait_reply, reply(1).command_id, SOON),

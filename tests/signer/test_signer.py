@@ -177,10 +177,11 @@ def test_new_records_that_do_not_link_up_are_not_signed(ledger: Ledger) -> None:
     ledger.sign()
     signed = ledger.engine.size("acme")
     issue(ledger, 3)
+    last = "(SELECT size - 1 FROM chains WHERE name = 'acme')"
     sql(
         ledger,
-        f"DELETE FROM records WHERE chain = ACME AND seq = {signed + 2}",
-        f"UPDATE records SET seq = seq - 1 WHERE chain = ACME AND seq > {signed + 2}",
+        f"DELETE FROM records WHERE chain = ACME AND seq = {last} - 1",  # noqa: S608 -- fixed text
+        f"UPDATE records SET seq = seq - 1 WHERE chain = ACME AND seq = {last}",  # noqa: S608 -- fixed text
         "UPDATE chains SET size = size - 1 WHERE name = 'acme'",
     )
     assert isinstance(ledger.sign().refused["acme"], ForkedError)
