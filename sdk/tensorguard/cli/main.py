@@ -1,6 +1,6 @@
 """The root of the ``tensorguard`` command.
 
-``audit`` is built in and needs nothing but this wheel. Everything else (``server``, ``ledger``, ``agent``, …) comes
+``audit`` and ``pkg`` are built in and need nothing but this wheel. Everything else (``server``, ``ledger``, ``agent``, …) comes
 from whatever is installed beside it, through the entry-point group ``tensorguard.commands``: each entry is a function
 ``register(app)``. Plugins are loaded only when a command that is not built in is asked for.
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tensorguard.cli import audit
+from tensorguard.cli import audit, pkg
 from tensorguard.cli.output import print_error, print_line
 from tensorguard.errors import TensorGuardError
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 COMMANDS_GROUP = "tensorguard.commands"
-BUILT_IN = {"audit"}
+BUILT_IN = {"audit", "pkg"}
 _HELP = "TensorGuardFlow: private fine-tuning, packaging and deployment of language models on one verified ledger."
 
 
@@ -38,6 +38,7 @@ def build_app(plugins: Iterable[EntryPoint] = ()) -> typer.Typer:
     )
     app.callback()(_root)
     app.add_typer(audit.app, name="audit")
+    pkg.register(app)
     for plugin in plugins:
         try:
             plugin.load()(app)
