@@ -161,13 +161,20 @@ class ServerError(TensorGuardError):
     next_step = "Look at the server's log."
 
 
-class ChildFailedError(ServerError):
-    """A child process did not start."""
+class PartFailedError(ServerError):
+    """A thread of the server ended with a fault of ours."""
 
-    code = "child_failed"
+    code = "part_failed"
 
 
-class PortInUseError(ServerError):
+class ServerRunningError(ServerError):
+    """Another server writes this data directory."""
+
+    code = "writer_active"
+    next_step = "Use the server that runs (run/server.json names its address), or stop it first."
+
+
+class AddressUnavailableError(ServerError):
     """The address cannot be listened on."""
 
     code = "address_unavailable"

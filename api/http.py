@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 import secrets
 import time
-import traceback
 from typing import TYPE_CHECKING
 
 import structlog
 
 from api import problems
 from api.errors import ApiError
+from api.logs import place_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -47,7 +47,7 @@ class Guard:
         except _TooLargeError:
             log.info("body_too_large")
         except Exception as error:  # noqa: BLE001 -- the last line: nothing of the fault may reach the client
-            log.error("fault", **_where(error))  # noqa: TRY400 -- the text of the exception may hold a payload
+            log.error("fault", **place_of(error))  # noqa: TRY400 -- the text of the exception may hold a payload
             await exchange.answer(ApiError("internal_error", "The server failed to answer this request."))
         await exchange.finish()
 
@@ -112,10 +112,3 @@ def _trace(scope: Scope) -> bytes | None:
         if name == b"traceparent" and (match := _TRACEPARENT.fullmatch(value.decode("latin-1"))):
             return bytes.fromhex(match[1])
     return None
-
-
-def _where(error: BaseException) -> dict[str, str]:
-    """The type of an exception and where it was raised, without its text."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else "?"
-    return {"error": type(error).__name__, "at": place}

@@ -42,6 +42,14 @@ def covering_checkpoint(reader: LogReader, chain: str, seq: int, timeout: float)
     return note or b""
 
 
+def newest_checkpoint(reader: LogReader, chain: str, timeout: float) -> bytes | None:
+    """A checkpoint of all that is committed now, or what there is after so many seconds."""
+    try:
+        return covering_checkpoint(reader, chain, reader.size(chain) - 1, timeout)
+    except ApiError:
+        return reader.checkpoint(chain)
+
+
 def size_of(note: bytes | None) -> int:
     """How many records a checkpoint covers; 0 for none."""
     return Checkpoint.from_text(Note.from_bytes(note).text).size if note else 0

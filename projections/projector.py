@@ -195,7 +195,7 @@ def _index(view: View, at: Recorded, digest: str) -> None:
             recorded_at=meta.recorded_at,
             cause=meta.cause.hex() if meta.cause else None,
             leaf_hash=digest,
-            data=_json_safe(codec.to_dict(at.event)),
+            data=json_safe(codec.to_dict(at.event)),
         )
     )
     if isinstance(at.event, events.CommandRejected):
@@ -214,14 +214,14 @@ def _index(view: View, at: Recorded, digest: str) -> None:
         )
 
 
-def _json_safe(value: Any) -> Any:
+def json_safe(value: Any) -> Any:
     """An event's fields as JSON has them: bytes as hex, numbers that JSON lacks as text."""
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, dict):
-        return {key: _json_safe(each) for key, each in value.items()}
+        return {key: json_safe(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [_json_safe(each) for each in value]
+        return [json_safe(each) for each in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

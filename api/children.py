@@ -1,0 +1,142 @@
+"""The server's child processes: started, watched, started again with growing pauses, ended with the server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from processors.dispatcher import worker_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from processors.channel import Connection, SideChannel
+    from processors.dispatcher import Dispatcher
+    from producers.identities import Producer
+
+PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+STEADY_SECONDS = 30.0
+"""A child that lived this long is started again without a long pause."""
+log = structlog.get_logger(__name__)
+
+
+def spawn(module: str, *arguments: str, pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """Start a module on a leash. The calling thread must live as long as the child: the kernel watches the thread."""
+    command = [sys.executable, "-m", "api.leash", str(os.getpid()), module, *arguments]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=tuple(pass_fds))
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A child by its name in logs, and how to start it."""
+
+    name: str
+    start: Callable[[], subprocess.Popen[bytes]]
+
+
+class Supervisor:
+    """Keeps children running, each in a thread of its own."""
+
+    def __init__(self, children: Sequence[Child]) -> None:
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._threads = [
+            threading.Thread(target=self._keep, args=(child,), name=f"child-{child.name}") for child in children
+        ]
+
+    def start(self) -> None:
+        """Start all children."""
+        for thread in self._threads:
+            thread.start()
+
+    def alive(self, name: str) -> bool:
+        """Whether a child runs now."""
+        with self._lock:
+            process = self._running.get(name)
+        return process is not None and process.poll() is None
+
+    def stop(self, seconds: float) -> None:
+        """End all children: asked first, killed after so many seconds."""
+        self._stop.set()
+        self._signal(subprocess.Popen.terminate)
+        deadline = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._signal(subprocess.Popen.kill)
+        for thread in self._threads:
+            thread.join()
+
+    def _keep(self, child: Child) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            started = time.monotonic()
+            status = self._run(child)
+            if self._stop.is_set():
+                return
+            failures = 0 if time.monotonic() - started > STEADY_SECONDS else failures + 1
+            pause = PAUSES[min(failures, len(PAUSES) - 1)]
+            log.warning("child_ended", child=child.name, status=status, restart_in=pause)
+            self._stop.wait(pause)
+
+    def _run(self, child: Child) -> int:
+        try:
+            process = self._started(child)
+        except OSError:
+            log.exception("child_not_started", child=child.name)
+            return -1
+        return process.wait() if process else 0
+
+    def _started(self, child: Child) -> subprocess.Popen[bytes] | None:
+        with self._lock:  # so that stop() sees every child that was started before it
+            if self._stop.is_set():
+                return None
+            process = self._running[child.name] = child.start()
+        log.info("child_started", child=child.name, pid=process.pid)
+        return process
+
+    def _signal(self, send: Callable[[subprocess.Popen[bytes]], None]) -> None:
+        with self._lock:
+            for process in self._running.values():
+                if process.poll() is None:
+                    send(process)
+
+
+class TrainerSeat:
+    """Where the trainer sits: each start is a new worker with a connection of its own; once ready it gets the runs."""
+
+    def __init__(self, data_dir: Path, channel: SideChannel, dispatcher: Dispatcher, producer: Producer) -> None:
+        self._data_dir = data_dir
+        self._channel = channel
+        self._dispatcher = dispatcher
+        self._producer = producer
+        self._connection: Connection | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the present trainer can execute operations."""
+        connection = self._connection
+        return connection is not None and connection.ready.is_set() and not connection.closed.is_set()
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start a trainer."""
+        worker = worker_id(self._producer)
+        connection = self._channel.connect(on_ready=lambda: self._dispatcher.assign(worker))
+        try:
+            fd = connection.child.fileno()
+            arguments = ("--data-dir", str(self._data_dir), "--worker-id", worker, "--channel-fd", str(fd))
+            process = spawn("processors.trainer", *arguments, pass_fds=(fd,))
+        except OSError:
+            connection.close()
+            raise
+        connection.child.close()
+        self._connection = connection
+        return process

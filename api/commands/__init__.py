@@ -1,0 +1,14 @@
+"""The platform's part of the ``tensorguard`` command line. Each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the platform's commands."""
+    from api.commands import devices, keys, ledger, models, projections, server, signer  # noqa: PLC0415 -- light start
+
+    app.command("server")(server.run)
+    for part in (keys, models, devices, ledger, projections, signer):
+        app.add_typer(part.app, name=part.NAME)

@@ -1,0 +1,264 @@
+"""The server's process: one writer, one projector, one dispatcher, the doors, and the children that act.
+
+What is started is stopped in the opposite order, so that the last outcomes and checkpoints of the children are still
+decided and projected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import structlog
+import uvicorn
+from tensorguard.errors import TensorGuardError
+
+from api import logs
+from api.app import create_app
+from api.children import Child, Supervisor, TrainerSeat, spawn
+from api.errors import AddressUnavailableError, PartFailedError, ServerRunningError
+from api.platform import DoorLimits, Platform
+from processors.channel import SideChannel
+from processors.dispatcher import Dispatcher
+from processors.runners.embedded import EmbeddedRunner
+from producers.errors import WriterActiveError
+from producers.files import replace_file
+from producers.sequencer import Sequencer, SequencerLock
+from projections.queries import PLATFORM
+from projections.rebuild import keeping_views
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from types import FrameType
+
+    from api.settings import ServerSettings
+
+GRACE_SECONDS = 2
+CHILDREN_SECONDS = 5.0
+THREAD_SECONDS = 2.0
+LOCK_SECONDS = 5.0
+log = structlog.get_logger(__name__)
+
+
+class Part:
+    """A thread of the server that runs until told to stop; if it fails, the server ends with its error."""
+
+    def __init__(
+        self, name: str, run: Callable[[threading.Event], None], on_fault: Callable[[Exception], None]
+    ) -> None:
+        self._name = name
+        self._run = run
+        self._on_fault = on_fault
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._thread.is_alive()
+
+    @contextmanager
+    def running(self) -> Iterator[Part]:
+        """Run it for the length of a block."""
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            self._thread.join(THREAD_SECONDS)
+
+    def _main(self) -> None:
+        try:
+            self._run(self._stop)
+        except Exception as error:
+            log.exception("part_failed", part=self._name)
+            self._on_fault(error)
+
+
+class Doors(uvicorn.Server):
+    """Uvicorn that lets long polls go when it is told to stop, and can be stopped by a failing part."""
+
+    def __init__(self, config: uvicorn.Config, release: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._release = release
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.fault: Exception | None = None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to stop."""
+        self._loop = asyncio.get_running_loop()
+        await super().serve(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal to end."""
+        super().handle_exit(sig, frame)
+        self._let_go()
+
+    def fail(self, error: Exception) -> None:
+        """End because a part failed; from any thread."""
+        self.fault = self.fault or error
+        self.stop()
+
+    def stop(self) -> None:
+        """End; from any thread."""
+        self.should_exit = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                self._loop.call_soon_threadsafe(self._release)
+
+
+def serve(settings: ServerSettings) -> None:
+    """Run a server until SIGTERM or SIGINT.
+
+    Raises:
+        ServerRunningError: another server has this data directory.
+        AddressUnavailableError: the address cannot be listened on.
+        TensorGuardError: the data directory cannot be used, or a part failed.
+    """
+    logs.configure()
+    data_dir = settings.data_dir.resolve()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        stack.enter_context(_only_server(data_dir))
+        listener = stack.enter_context(_listening(settings.host, settings.port))
+        limits = DoorLimits(settings.max_body_bytes, settings.max_batch_rows, settings.max_batch_tokens)
+        platform = stack.enter_context(
+            contextlib.closing(Platform.open(data_dir, channel=SideChannel(), limits=limits))
+        )
+        doors = Doors(_uvicorn(platform), platform.waiters.close)
+        _end_on_signals(doors)
+        _start_parts(stack, platform, doors)
+        stack.enter_context(_announced(data_dir, listener))
+        doors.run([listener])
+        log.info("stopping")
+    if doors.fault is not None:
+        raise _as_ours(doors.fault)
+    log.info("stopped")
+
+
+def _end_on_signals(doors: Doors) -> None:
+    """Before and after uvicorn holds the signals, and when it raises them again at its end: finish, do not die."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: doors.stop())
+
+
+def _uvicorn(platform: Platform) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(platform),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+
+
+def _start_parts(stack: ExitStack, platform: Platform, doors: Doors) -> None:
+    """Threads and children, from the writer outwards; readiness asks each of them."""
+    installation, engine = platform.installation, platform.engine
+    sequencer = Part("sequencer", Sequencer.of(installation, engine).run, doors.fail)
+    projector = Part("projector", platform.projector.run, doors.fail)
+    dispatcher = Dispatcher()
+    runner = Part("dispatcher", EmbeddedRunner(installation, engine, [dispatcher]).run, doors.fail)
+    opened = threading.Event()
+
+    def open_platform_chain(_stop: threading.Event) -> None:
+        platform.submitter.ensure_chain(PLATFORM)
+        opened.set()
+
+    for part in (sequencer, projector, Part("opening", open_platform_chain, doors.fail), runner):
+        stack.enter_context(part.running())
+    seat = TrainerSeat(installation.data_dir, platform.channel, dispatcher, installation.producer("worker"))
+    supervisor = _children(installation.data_dir, seat)
+    supervisor.start()
+    stack.callback(supervisor.stop, CHILDREN_SECONDS)
+    platform.checks.update(
+        sequencer=lambda: sequencer.alive and opened.is_set(),
+        dispatcher=lambda: runner.alive,
+        signer=lambda: engine.checkpoint(PLATFORM) is not None and supervisor.alive("signer"),
+        packager=lambda: supervisor.alive("packager"),
+        trainer=lambda: seat.ready,
+    )
+
+
+def _children(data_dir: Path, seat: TrainerSeat) -> Supervisor:
+    where = ("--data-dir", str(data_dir))
+    return Supervisor(
+        [
+            Child("signer", lambda: spawn("producers.signer", *where)),
+            Child("trainer", seat.start),
+            Child("packager", lambda: spawn("processors.packager", *where)),
+        ]
+    )
+
+
+@contextmanager
+def _only_server(data_dir: Path) -> Iterator[None]:
+    """Hold the writer's lock and the views' lock.
+
+    Raises:
+        ServerRunningError: another server does.
+    """
+    lock = SequencerLock(data_dir)
+    try:
+        lock.acquire(LOCK_SECONDS)
+        with keeping_views(data_dir):
+            yield
+    except WriterActiveError as error:
+        raise ServerRunningError(f"Another server holds {_epoch_of(data_dir)} on this data dir.") from error
+    finally:
+        lock.close()
+
+
+def _epoch_of(data_dir: Path) -> str:
+    from producers.engines.sqlite import SqliteEngine  # noqa: PLC0415 -- only to name the epoch
+
+    try:
+        with contextlib.closing(SqliteEngine(data_dir / "ledger.db")) as engine:
+            return f"epoch {engine.epoch()}"
+    except TensorGuardError:
+        return "the writer's lock"
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A listening socket, bound before anything is started.
+
+    Raises:
+        AddressUnavailableError: the address cannot be bound.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise AddressUnavailableError(f"Nothing can listen on {host} port {port} ({error.strerror}).") from error
+        yield listener
+
+
+@contextmanager
+def _announced(data_dir: Path, listener: socket.socket) -> Iterator[None]:
+    """Tell other processes of this machine where the server is."""
+    host, port = listener.getsockname()[:2]
+    path = data_dir / "run" / "server.json"
+    replace_file(path, json.dumps({"pid": os.getpid(), "url": f"http://{host}:{port}"}).encode())
+    log.info("listening", host=host, port=port)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _as_ours(fault: Exception) -> TensorGuardError:
+    return fault if isinstance(fault, TensorGuardError) else PartFailedError("A part of the server failed.")

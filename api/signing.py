@@ -1,0 +1,70 @@
+"""Calling the signer where no server keeps one running; it works in its own process, alone with its keys."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from tensorguard.errors import TensorGuardError
+
+from producers.locks import FileLock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECONDS = 120
+
+
+class SigningError(TensorGuardError):
+    """The signer did not do what it was asked for."""
+
+    code = "signing_failed"
+    next_step = "Read what the signer wrote above; it refuses to sign behind or beside what it signed before."
+
+
+class ServerSignsError(TensorGuardError):
+    """A server's signer holds the keys."""
+
+    code = "signer_active"
+    next_step = "Stop the server on this data directory first."
+
+
+def sign_once(data_dir: Path) -> None:
+    """Sign what is committed now; nothing to do if a signer is running.
+
+    Raises:
+        SigningError: the signer refused.
+    """
+    if not _running(data_dir):
+        _call(data_dir, "--once")
+
+
+def rotate(data_dir: Path) -> None:
+    """Make new keys.
+
+    Raises:
+        ServerSignsError: a server runs.
+        SigningError: the signer refused.
+    """
+    if _running(data_dir):
+        raise ServerSignsError("A running server holds the signer's keys.")
+    _call(data_dir, "--rotate")
+
+
+def _running(data_dir: Path) -> bool:
+    lock = FileLock(data_dir / "run" / "sequencer.lock")
+    if not lock.try_acquire():
+        return True
+    lock.release()
+    return False
+
+
+def _call(data_dir: Path, mode: str) -> None:
+    command = [sys.executable, "-m", "producers.signer", "--data-dir", str(data_dir), mode]
+    try:
+        done = subprocess.run(command, check=False, timeout=SECONDS, stdin=subprocess.DEVNULL)
+    except (subprocess.SubprocessError, OSError) as error:
+        raise SigningError("The signer did not answer.") from error
+    if done.returncode != 0:
+        raise SigningError("The signer refused.")

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from tests.support.doors import TENANT, Doors, batch
+
+
+def test_a_created_training_client_reads_back_with_its_config_and_model(doors: Doors) -> None:
+    run = doors.create(metadata={"owner": "ada"}, seed=7, optimizer={"learning_rate": 0.002})
+    info = doors.get(f"/v1/training_clients/{run}")
+    assert info["tenant"] == TENANT
+    assert info["status"] == "open"
+    assert (info["step"], info["generation"], info["last_durable_step"]) == (0, 0, 0)
+    assert info["config"]["metadata"] == {"owner": "ada"}
+    assert info["config"]["optimizer"]["learning_rate"] == 0.002
+    assert info["model"]["vocabulary_size"] == 100
+
+
+def test_the_whole_loop_of_operations_is_answered_by_futures(doors: Doors) -> None:
+    run = doors.create()
+    forward = doors.forward_backward(run)
+    step = doors.operate(run, "optim_step", {})
+    assert [forward["op_seq"], step["op_seq"]] == [1, 2]
+    assert doors.get(f"/v1/futures/{forward['future_id']}")["status"] == "pending"
+    doors.worker.take(run)
+    doors.worker.gradient(forward, loss=2.25)
+    doors.worker.step(step, 1)
+    done = doors.get(f"/v1/futures/{forward['future_id']}/result")
+    assert done["status"] == "completed"
+    assert done["result"] == {"loss": 2.25, "grad_norm": 1.0, "tokens_processed": 8, "dp_metrics": None}
+    applied = doors.get(f"/v1/futures/{step['future_id']}/result")
+    assert applied["result"] == {"step": 1, "learning_rate": 1e-4, "dp_metrics": None}
+    assert doors.get(f"/v1/training_clients/{run}")["step"] == 1
+
+
+def test_a_batch_is_kept_beside_the_ledger_under_the_salt_that_the_client_gets(doors: Doors) -> None:
+    future = doors.operate(doors.create(), "forward_backward", {"batch": batch(), "salt": "ab" * 32})
+    assert future["commitment"]["salt"] == "ab" * 32
+    kept = doors.platform.channel.input(bytes.fromhex(future["future_id"]))
+    assert kept is not None
+    assert kept[:32] == bytes.fromhex("ab" * 32)
