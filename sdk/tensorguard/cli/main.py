@@ -1,8 +1,8 @@
 """The root of the ``tensorguard`` command.
 
-``audit`` and ``pkg`` are built in and need nothing but this wheel. Everything else (``server``, ``ledger``, ``agent``, …) comes
-from whatever is installed beside it, through the entry-point group ``tensorguard.commands``: each entry is a function
-``register(app)``. Plugins are loaded only when a command that is not built in is asked for.
+``audit`` and ``pkg`` are built in and need nothing but this wheel. Everything else (``server``, ``ledger``, ``agent``,
+…) comes from whatever is installed beside it, through the entry-point group ``tensorguard.commands``: each entry is a
+function ``register(app)``. Plugins are loaded only when a command that is not built in is asked for.
 
 Exit codes: 0 done, 1 failed (or not verified), 2 wrong usage.
 """
