@@ -11,6 +11,8 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from tensorguard.ledger.export import is_chain_name
+
 from producers.engines.bells import Bells
 from producers.engines.errors import EngineError, FencedError, HeadMovedError, StorageFullError
 from producers.engines.group import GroupCommit
@@ -86,6 +88,8 @@ class SqliteEngine:
 
     def checkpoint(self, chain: str) -> bytes | None:
         """The latest published checkpoint (a signed note) of a chain."""
+        if not is_chain_name(chain):  # Chain names come from outside, and this one becomes a path.
+            return None
         try:
             return (self._checkpoints / chain).read_bytes()
         except FileNotFoundError:

@@ -46,6 +46,7 @@ class SqliteStore:
         self.path = path
         self._writing = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
+        self._closed = False
         with typed_errors("ledger"):
             _create(path)
             self._durable = _connect(path, "FULL")
@@ -84,7 +85,7 @@ class SqliteStore:
             try:
                 yield connection
             finally:
-                self._idle.append(connection)
+                self._give_back(connection)
 
     def _borrow(self) -> sqlite3.Connection:
         try:
@@ -92,8 +93,15 @@ class SqliteStore:
         except IndexError:
             return _connect(self.path, "NORMAL")
 
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        if self._closed:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
     def close(self) -> None:
-        """Close every connection that is not in use."""
+        """Close every connection; one that is in use is closed when it is given back."""
+        self._closed = True
         with self._writing:
             for connection in (*self._idle, self._durable, self._relaxed):
                 connection.close()

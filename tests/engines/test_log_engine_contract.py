@@ -250,6 +250,11 @@ def test_the_newest_published_checkpoint_replaces_the_one_before(kit: EngineKit)
     assert (kit.open().checkpoint("acme"), kit.open().checkpoint("beta")) == (b"two", b"three")
 
 
+@pytest.mark.parametrize("name", ["../keys/kek", "/etc/hostname", "signer.json", "", ".", "ACME"])
+def test_what_is_no_chain_name_has_no_checkpoint(engine: LogEngine, name: str) -> None:
+    assert engine.checkpoint(name) is None
+
+
 def test_everything_is_there_for_the_next_handle(kit: EngineKit) -> None:
     engine = kit.open()
     epoch = engine.open_epoch()
