@@ -8,6 +8,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import torch
+from tensorguard.tgsp.errors import PackageMalformedError
+from tensorguard.tgsp.tensors import Slice, build_header, parse
 
 from processors.trainer.errors import CheckpointMismatchError
 
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-ALIGNMENT = 8
-HEADER_SIZE_BYTES = 8
 DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64", torch.int64: "I64"}
 _BY_NAME = {name: dtype for dtype, name in DTYPES.items()}
 
@@ -25,16 +25,11 @@ _BY_NAME = {name: dtype for dtype, name in DTYPES.items()}
 def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytearray:
     """A safetensors image: the one copy of the tensors' values that is made."""
     held = {name: _plain(tensors[name]) for name in sorted(tensors)}
-    header: dict[str, object] = {"__metadata__": dict(metadata)}
-    end = 0
-    for name, tensor in held.items():
-        start, end = end, end + tensor.nbytes
-        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % ALIGNMENT)
-    image = bytearray(HEADER_SIZE_BYTES + len(text) + end)
-    image[: HEADER_SIZE_BYTES + len(text)] = len(text).to_bytes(HEADER_SIZE_BYTES, "little") + text
-    view, at = memoryview(image), HEADER_SIZE_BYTES + len(text)
+    slices = {name: Slice(DTYPES[t.dtype], tuple(t.shape), 0, t.nbytes) for name, t in held.items()}
+    header = build_header(slices, metadata)
+    image = bytearray(len(header) + sum(tensor.nbytes for tensor in held.values()))
+    image[: len(header)] = header
+    view, at = memoryview(image), len(header)
     for tensor in held.values():
         view[at : at + tensor.nbytes] = _bytes(tensor)
         at += tensor.nbytes
@@ -42,33 +37,25 @@ def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytearra
 
 
 def unpack(image: bytearray) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors, as views of the image, and the metadata.
+    """Copies of the tensors, and the metadata.
 
     Raises:
         CheckpointMismatchError: the bytes are no image of ours.
     """
     try:
-        return _unpack(image)
-    except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+        slices, metadata = parse(image)
+        return {name: _tensor(image, found) for name, found in slices.items()}, metadata
+    except (PackageMalformedError, KeyError) as error:
         raise CheckpointMismatchError("The checkpoint holds no tensors that this build can read.") from error
 
 
-def _unpack(image: bytearray) -> tuple[dict[str, Tensor], dict[str, str]]:
-    size = int.from_bytes(image[:HEADER_SIZE_BYTES], "little")
-    first = HEADER_SIZE_BYTES + size
-    header = json.loads(image[HEADER_SIZE_BYTES:first])
-    metadata = dict(header.pop("__metadata__", {}))
-    return {name: _tensor(image, first, entry) for name, entry in header.items()}, metadata
-
-
-def _tensor(image: bytearray, first: int, entry: Any) -> Tensor:
-    dtype, shape = _BY_NAME[entry["dtype"]], torch.Size(entry["shape"])
-    start, end = entry["data_offsets"]
-    if not 0 <= start <= end <= len(image) - first or end - start != shape.numel() * dtype.itemsize:
-        raise ValueError("offsets do not fit")
-    if start == end:
+def _tensor(image: bytearray, found: Slice) -> Tensor:
+    dtype, shape = _BY_NAME[found.dtype], torch.Size(found.shape)
+    if not shape.numel():
         return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(image, dtype=dtype, count=shape.numel(), offset=first + start).reshape(shape)
+    # Not frombuffer with an offset: that wants the offset aligned to the type, which a foreign header may not keep.
+    raw = torch.frombuffer(image, dtype=torch.uint8, count=found.end - found.start, offset=found.start)
+    return raw.clone().view(dtype).reshape(shape)
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> bytes:

@@ -1,0 +1,200 @@
+"""A whole platform in one process, but for the doors: real ledger, sequencer, dispatcher, side channel and worker."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from tensorguard.commitment import canonical, commit
+
+from processors.catalogue import register_model
+from processors.channel import ChannelClient, SideChannel, pack_input
+from processors.dispatcher import Dispatcher
+from processors.runners.embedded import EmbeddedRunner
+from producers.feed import Feed
+from producers.identities import make_envelope
+from producers.installation import Installation
+from producers.sequencer import Sequencer, SequencerLock
+from producers.submitter import Submitter
+from schemas import commands as c
+from schemas.events import RunLeaseGranted
+from schemas.types import LoraSpec, OptimizerSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from producers.engines.port import Reply
+    from schemas.base import Command
+
+TENANT = "acme"
+LORA = LoraSpec(rank=4, alpha=8.0, dropout=0.1, target_modules=("q_proj", "v_proj"), bias="none")
+ADAMW = OptimizerSpec(name="adamw", learning_rate=5e-3, weight_decay=0.01, beta1=0.9, beta2=0.999, eps=1e-8)
+PATIENCE = 60.0
+
+
+class TinyPlatform:
+    """One installation with one tenant and one tiny model, its sequencer and its dispatcher running."""
+
+    def __init__(self, data_dir: Path, model: Path) -> None:
+        self.installation = Installation.open(data_dir)
+        self.engine = self.installation.engine()
+        self.submitter = Submitter(self.installation, self.engine)
+        self.submitter.ensure_chain(TENANT)
+        self.model = register_model(self.installation, self.submitter, "tiny", model)
+        self.channel = SideChannel()
+        self.dispatcher = Dispatcher()
+        self.gateway = self.installation.producer("gateway")
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._workers = itertools.count()
+
+    def __enter__(self) -> Self:
+        lock = SequencerLock(self.installation.data_dir)
+        lock.acquire()
+        sequencer = Sequencer.of(self.installation, self.engine)
+        runner = EmbeddedRunner(self.installation, self.engine, [self.dispatcher])
+
+        def decide() -> None:
+            sequencer.run(self._stop)
+            lock.close()
+
+        self._start(decide)
+        self._start(lambda: runner.run(self._stop))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+        self.submitter.close()
+        self.installation.close()
+
+    def _start(self, target: Callable[[], Any]) -> None:
+        thread = threading.Thread(target=target, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    @contextmanager
+    def worker(self, **settings: Any) -> Iterator[str]:
+        """A worker in a thread of its own that has every run; it is stopped in good order at the end."""
+        from processors.trainer.settings import Settings  # noqa: PLC0415 - heavy
+        from processors.trainer.worker import Worker  # noqa: PLC0415 - heavy
+
+        name, stop = f"worker-{next(self._workers)}", threading.Event()
+        connection = self.channel.connect()
+        client = ChannelClient(connection.child)
+        worker = Worker(self.installation, client, name, stop, Settings(**settings))
+        thread = threading.Thread(target=worker.run, daemon=True)
+        thread.start()
+        self.dispatcher.assign(name)
+        assert connection.ready.wait(PATIENCE)
+        try:
+            yield name
+        finally:
+            stop.set()
+            thread.join(PATIENCE)
+            client.close()
+
+    def ask(self, command: Command, run_id: str, command_id: bytes | None = None) -> Reply:
+        """Have the gateway's command decided."""
+        envelope = make_envelope(
+            command,
+            chain=TENANT,
+            stream=f"run/{run_id}",
+            command_id=command_id or secrets.token_bytes(16),
+            now=self.installation.clock(),
+        )
+        return self.submitter.submit_and_wait(self.gateway, envelope)
+
+    def create_run(self, run_id: str, seed: int = 7, lora: LoraSpec = LORA) -> TinyRun:
+        """A run on the tiny model."""
+        model = self.model
+        command = c.CreateRun(
+            run_id, model.name, model.manifest_digest, model.tokenizer_digest, lora, ADAMW, 2, 1, None, seed, None
+        )
+        self.ask(command, run_id).raise_for_outcome()
+        return TinyRun(self, run_id)
+
+    def wait_for_lease(self, run_id: str, worker: str) -> Any:
+        """The lease that gave a run to a worker."""
+        return self.wait_for(run_id, lambda event: isinstance(event, RunLeaseGranted) and event.worker == worker)
+
+    def events(self, run_id: str) -> list[Any]:
+        """Every event of a run so far."""
+        feed, found = Feed(self.engine), []
+        while batch := feed.poll():
+            found += [r.event for r in batch if r.meta.stream == f"run/{run_id}"]
+        return found
+
+    def wait_for(self, run_id: str, wanted: Callable[[Any], bool]) -> Any:
+        """The first event of a run that fits."""
+        feed = Feed(self.engine)
+        for _ in range(int(PATIENCE * 2)):
+            while batch := feed.poll():
+                for recorded in batch:
+                    if recorded.meta.stream == f"run/{run_id}" and wanted(recorded.event):
+                        return recorded.event
+            feed.wait(0.5)
+        raise AssertionError("no such event came")
+
+
+class TinyRun:
+    """What a client does with a run; each operation gives its id."""
+
+    def __init__(self, platform: TinyPlatform, run_id: str) -> None:
+        self.platform = platform
+        self.run_id = run_id
+
+    def submit(self, command: Command, private: Any = None, salt: bytes = bytes(32)) -> bytes:
+        operation_id = secrets.token_bytes(16)
+        if private is not None:
+            self.platform.channel.put_input(operation_id, pack_input(salt, canonical(private)))
+        self.platform.ask(command, self.run_id, operation_id).raise_for_outcome()
+        return operation_id
+
+    def forward_backward(self, rows: list[list[int]]) -> bytes:
+        batch = {"input_ids": rows, "attention_mask": [[1] * len(row) for row in rows], "labels": rows}
+        commitment = commit(bytes(32), canonical(batch))
+        tokens = sum(map(len, rows))
+        return self.submit(c.SubmitForwardBackward(self.run_id, commitment, len(rows), tokens, None), batch)
+
+    def optim_step(self, learning_rate: float | None = None) -> bytes:
+        return self.submit(c.SubmitOptimStep(self.run_id, learning_rate, None))
+
+    def sample(self, prompts: list[str], max_tokens: int = 5, temperature: float = 0.0) -> bytes:
+        commitment = commit(bytes(32), canonical(prompts))
+        command = c.SubmitSample(self.run_id, commitment, len(prompts), max_tokens, temperature, 1.0, None, None)
+        return self.submit(command, prompts)
+
+    def save_state(self, name: str, *, include_optimizer: bool = True) -> bytes:
+        return self.submit(c.SubmitSaveState(self.run_id, name, include_optimizer, None))
+
+    def load_state(self, saved: Any, *, include_optimizer: bool = True) -> bytes:
+        return self.submit(
+            c.SubmitLoadState(self.run_id, saved.artifact_id, saved.manifest_digest, include_optimizer, None)
+        )
+
+    def outcome(self, operation_id: bytes) -> Any:
+        """The event that ended an operation."""
+        return self.platform.wait_for(
+            self.run_id,
+            lambda event: hasattr(event, "lease_epoch") and getattr(event, "operation_id", None) == operation_id,
+        )
+
+    def train(self, seed: int, steps: int) -> list[Any]:
+        """Some steps on batches that follow from a seed; the StepApplied events."""
+        rows = [[[1 + (seed * 31 + i * 7 + j * k) % 300 for k in range(6 + j)] for j in range(2)] for i in range(steps)]
+        ids = [(self.forward_backward(each), self.optim_step())[1] for each in rows]
+        return [self.outcome(operation_id) for operation_id in ids]
+
+    def result(self, operation_id: bytes) -> dict[str, Any]:
+        """What a sample left in the side channel."""
+        data = self.platform.channel.result(operation_id)
+        assert data is not None
+        found: dict[str, Any] = json.loads(data)
+        return found
