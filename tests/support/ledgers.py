@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -43,6 +44,7 @@ _PAGE = 512
 def _template() -> Path:
     """One installation with its chains opened; copies of it spare every test the start of a signer process."""
     folder = Path(tempfile.mkdtemp(prefix="tg-template-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     installation = Installation.open(folder)
     submitter = Submitter(installation, installation.engine())
     submitter.ensure_chain("platform")
