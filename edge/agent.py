@@ -108,7 +108,7 @@ class Agent:
             outcome = Outcome(
                 manifest=checked.package.manifest,
                 package_id=checked.package.package_id,
-                step=checked.package.evidence().step,
+                step=checked.package.evidence.step,
                 ledger_seq=checked.receipt.seq,
                 memory_locked=locked,
                 completion=completion,

@@ -89,6 +89,6 @@ def opened_weights(checked: Checked, identity: Identity) -> Iterator[Weights]:
     with LockedMemory(package.manifest.weights.plaintext_size) as memory:
         package.decrypt_weights(key, memory.view)
         found, _ = tensors.parse(memory.view)
-        if tensors.adapter_digest(memory.view, found).hex() != package.evidence().adapter_digest:
+        if tensors.adapter_digest(memory.view, found).hex() != package.evidence.adapter_digest:
             raise PackageDamagedError("The weights are not those of the checkpoint in the evidence.")
         yield Weights(memory.view, found, memory.locked)

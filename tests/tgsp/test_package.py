@@ -77,7 +77,7 @@ def test_a_package_verifies_and_its_recipient_reads_the_weights() -> None:
     assert package.package_id == built.package_id == sha256(unpacked(data)["manifest.json"]).digest()
     assert package.container.file_digest() == built.file_digest == sha256(data).digest()
     assert decrypt(package) == WEIGHTS
-    assert package.evidence().step == 7
+    assert package.evidence.step == 7
 
 
 def test_no_plaintext_is_in_the_file() -> None:

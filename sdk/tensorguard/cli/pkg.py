@@ -63,13 +63,12 @@ def verify(
         package = Package.verify(source, trusted_keys(root))
         package.check_expiry(time.time_ns() // 1000)
         proven = check_receipt(_read(receipt), root, package, _read(record) if record else None) if receipt else None
-        evidence = package.evidence()
     value: dict[str, Any] = {
         "verified": True,
         "package_id": package.package_id.hex(),
         "authority_key": root.authority_key.hex(),
         "receipt": None if proven is None else {"chain": proven.chain, "seq": proven.seq},
-        "evidence": evidence.model_dump(),
+        "evidence": package.evidence.model_dump(),
         "manifest": package.manifest.model_dump(),
     }
     if as_json:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from tensorguard.crypto.hpke import HpkePrivateKey
     from tensorguard.ledger.trust import TrustRoot
+    from tensorguard.tgsp.evidence import Evidence
 
 _MICROSECONDS = 1_000_000
 
@@ -66,10 +67,11 @@ def inspect(file: BinaryIO) -> tuple[PackageManifest, Container]:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package whose signature and digests hold."""
+    """A package whose signature and digests hold; ``evidence`` is its lineage."""
 
     manifest: PackageManifest
     package_id: bytes
+    evidence: Evidence
     container: Container
 
     @classmethod
@@ -89,7 +91,8 @@ class Package:
         if manifest.signing_key_id != key_id.hex():
             raise PackageSignatureError("The manifest names another signing key than the one that signed it.")
         _check_entries(manifest, container)
-        return cls(manifest, package_id_of(data), container)
+        lineage = evidence.parse(container.read(EVIDENCE, MAX_SMALL_BYTES))
+        return cls(manifest, package_id_of(data), lineage, container)
 
     def check_expiry(self, now: int) -> None:
         """Refuse a package whose time is over; ``now`` is microseconds since the epoch.
@@ -110,14 +113,6 @@ class Package:
         """
         if POLICY in self.manifest.entries:
             raise PackagePolicyError("The package carries a policy, and this build evaluates none.")
-
-    def evidence(self) -> evidence.Evidence:
-        """The lineage.
-
-        Raises:
-            PackageMalformedError: it is not in the known form.
-        """
-        return evidence.parse(self.container.read(EVIDENCE, MAX_SMALL_BYTES))
 
     def open_key(self, device: bytes, private_key: HpkePrivateKey) -> stream.StreamKey:
         """What opens the weights, for a recipient.
