@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from tensorguard.ledger import avro
 from tensorguard.ledger import format as fmt
 from tensorguard.ledger.errors import MalformedRecordError, SignatureInvalidError
-from tensorguard.ledger.merkle import inclusion_path, leaf_hash, root_from_path, root_of
+from tensorguard.ledger.merkle import inclusion_paths, leaf_hash, root_from_path, root_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -137,8 +137,8 @@ def sign_batch(payloads: Sequence[bytes], public_key: bytes, sign: Callable[[byt
     signature = sign(_message(len(payloads), root_of(leaves)))
     key_id = key_id_of(public_key)
     return [
-        SignedCommand(payload, key_id, i, len(payloads), tuple(inclusion_path(leaves, i)), signature)
-        for i, payload in enumerate(payloads)
+        SignedCommand(payload, key_id, index, len(payloads), tuple(path), signature)
+        for index, (payload, path) in enumerate(zip(payloads, inclusion_paths(leaves), strict=True))
     ]
 
 

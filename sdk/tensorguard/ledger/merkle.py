@@ -78,14 +78,32 @@ def inclusion_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
     """
     if not 0 <= index < len(leaves):
         raise ProofInvalidError(f"There is no leaf {index} in a tree of {len(leaves)}.")
-    level, path = list(leaves), []
-    while len(level) > 1:
+    return _path(_levels(leaves), index)
+
+
+def inclusion_paths(leaves: Sequence[bytes]) -> list[list[bytes]]:
+    """The audit paths of all leaves; the tree is hashed once."""
+    levels = _levels(leaves)
+    return [_path(levels, index) for index in range(len(leaves))]
+
+
+def _path(levels: Sequence[Sequence[bytes]], index: int) -> list[bytes]:
+    path = []
+    for level in levels:
         sibling = index ^ 1
         if sibling < len(level):
             path.append(level[sibling])
-        level = _level_up(level)
         index >>= 1
     return path
+
+
+def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
+    """The tree's levels below its root, leaves first."""
+    levels, level = [], list(leaves)
+    while len(level) > 1:
+        levels.append(level)
+        level = _level_up(level)
+    return levels
 
 
 def _level_up(level: list[bytes]) -> list[bytes]:
