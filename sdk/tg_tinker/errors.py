@@ -266,6 +266,7 @@ class RollbackError(TGTinkerError):
     ``generation`` of the run from now on; ``lost_operations``, a number. Each None where the server does not say.
     """
 
+    code = "rolled_back"
     exit_code = 6
     next_step = "Send again what came after the last durable step."
 

@@ -56,4 +56,4 @@ class RetryPolicy:
 def retry_after(response: Response) -> float:
     """The seconds that a Retry-After header asks for; 0 without one, or when it is a date."""
     text = response.headers.get("retry-after", "")
-    return float(text) if text.isdigit() else 0.0
+    return float(text) if text.isascii() and text.isdecimal() else 0.0

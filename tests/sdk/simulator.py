@@ -1,0 +1,419 @@
+"""A server that speaks the training API over real sockets, with faults on order: what the SDK's tests talk to.
+
+It keeps the contract's rules (idempotency keys, generations, operations in order, problem documents, long polls) and
+trains nothing: an operation completes with made-up numbers, at once or, while ``held``, when ``release`` is called.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from tensorguard import commitment
+
+NOW = "2026-01-02T03:04:05.000006Z"
+API_KEY = "tg-key-0123456789abcdef-" + "5a" * 32
+MODEL = {
+    "architecture": "LlamaForCausalLM",
+    "vocabulary_size": 2048,
+    "max_positions": 512,
+    "manifest_digest": "ab" * 32,
+}
+STATUS = {"unauthenticated": 401, "unknown_model": 404, "unknown_future": 404, "unknown_training_client": 404}
+Json = dict[str, Any]
+
+
+class ProblemError(Exception):
+    """An answer that is an error."""
+
+    def __init__(self, code: str, status: int = 422, **extras: Any) -> None:
+        super().__init__(code)
+        self.status = STATUS.get(code, status)
+        self.document = {
+            "type": f"urn:tensorguard:problem:{code}",
+            "title": code,
+            "status": self.status,
+            "detail": f"{code}, says the simulator.",
+            "code": code,
+            "next_step": "Read the test.",
+            **extras,
+        }
+
+
+@dataclass
+class Seen:
+    """A request as it arrived."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: Json
+
+
+@dataclass
+class Simulator:
+    """The state of the server, and the faults that it has yet to commit."""
+
+    url: str = ""
+    held: bool = False
+    faults: deque[str] = field(default_factory=deque)
+    failures: deque[str] = field(default_factory=deque)
+    seen: list[Seen] = field(default_factory=list)
+    runs: dict[str, Json] = field(default_factory=dict)
+    futures: dict[str, Json] = field(default_factory=dict)
+    packages: dict[str, Json] = field(default_factory=dict)
+    answers: dict[str, tuple[str, int, Json]] = field(default_factory=dict)
+    forged_digest: str | None = None
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def release(self) -> None:
+        """Complete what is pending, in order, and hold nothing any more."""
+        with self.changed:
+            self.held = False
+            for future in self.futures.values():
+                if future["status"] == "pending":
+                    self._finish(future)
+            self.changed.notify_all()
+
+    def roll_back(self, run_id: str, step: int, artifact_id: str | None) -> None:
+        """Lose every operation of a run that is no sample or checkpoint, as after the death of its worker."""
+        with self.changed:
+            run = self.runs[run_id]
+            lost = [f for f in self.futures.values() if f["training_client_id"] == run_id and _is_lost(f)]
+            run["generation"] += 1
+            run["last_durable_step"], run["last_durable_artifact_id"], run["step"] = step, artifact_id, step
+            run["lost_operations"] = len(lost)
+            for future in lost:
+                future.update(
+                    status="lost", result=None, error=ProblemError("operation_lost", **_standing(run)).document
+                )
+            self.changed.notify_all()
+
+    # What the routes do.
+
+    def create(self, body: Json) -> tuple[int, Json]:
+        if body["model_ref"] != "small":
+            raise ProblemError("unknown_model")
+        if body["dp_config"] and body["dp_config"]["enabled"]:
+            raise ProblemError("dp_not_available")
+        if body["lora_config"] is None:
+            raise ProblemError("full_fine_tuning_unsupported")
+        run_id = f"run-{len(self.runs) + 1}"
+        self.runs[run_id] = {
+            "training_client_id": run_id,
+            "tenant": "acme",
+            "model_ref": body["model_ref"],
+            "status": "open",
+            "step": 0,
+            "generation": 0,
+            "last_durable_step": 0,
+            "last_durable_artifact_id": None,
+            "config": body,
+            "created_at": NOW,
+            "closed_at": None,
+            "model": MODEL,
+            "a_field_of_a_newer_server": True,
+        }
+        return 201, self.runs[run_id]
+
+    def submit(self, run_id: str, kind: str, body: Json) -> tuple[int, Json]:
+        run = self.run(run_id)
+        if run["status"] == "closed":
+            raise ProblemError("run_closed", 409)
+        if body.get("generation") not in (None, run["generation"]):
+            raise ProblemError("run_rolled_back", 409, **_standing(run))
+        private = body.get("batch") or body.get("prompts")
+        future = {
+            "future_id": secrets.token_hex(16),
+            "training_client_id": run_id,
+            "kind": kind,
+            "status": "pending",
+            "op_seq": 1 + sum(f["training_client_id"] == run_id for f in self.futures.values()),
+            "created_at": NOW,
+            "completed_at": None,
+            "generation": run["generation"],
+            "commitment": private and self._commit(private, body["salt"]),
+            "result": None,
+            "error": None,
+            "position": {"chain": "acme", "seq": 10 + len(self.futures)},
+            "asked": body,
+        }
+        self.futures[future["future_id"]] = future
+        if not self.held:
+            self._finish(future)
+        return 202, future
+
+    def _commit(self, private: object, salt: str) -> Json:
+        digest = commitment.commit(bytes.fromhex(salt), commitment.canonical(private)).hex()
+        return {"algorithm": "sha256-salted", "salt": salt, "digest": self.forged_digest or digest}
+
+    def _finish(self, future: Json) -> None:
+        future["completed_at"] = NOW
+        code = self.failures.popleft() if self.failures else None
+        if code or future.get("cancel"):
+            code = "cancelled" if future.get("cancel") else code
+            status = "cancelled" if code == "cancelled" else "failed"
+            future.update(status=status, error=ProblemError(str(code)).document)
+            return
+        run = self.runs[future["training_client_id"]]
+        run["step"] += future["kind"] == "optim_step"
+        future.update(status="completed", result=_result(future, run))
+
+    def run(self, run_id: str) -> Json:
+        if run_id not in self.runs:
+            raise ProblemError("unknown_training_client")
+        return self.runs[run_id]
+
+    def future(self, future_id: str) -> Json:
+        if future_id not in self.futures:
+            raise ProblemError("unknown_future")
+        return self.futures[future_id]
+
+    def finished(self, future_id: str, seconds: float) -> tuple[int, Json]:
+        future = self.future(future_id)
+        self.changed.wait_for(lambda: future["status"] != "pending", seconds)
+        # A server forgets salts: what is read later has none.
+        forgetful = {**future, "commitment": future["commitment"] and {**future["commitment"], "salt": None}}
+        return (202 if future["status"] == "pending" else 200), forgetful
+
+    def cancel(self, future_id: str) -> tuple[int, Json]:
+        future = self.future(future_id)
+        if future["status"] != "pending":
+            raise ProblemError("operation_finished", 409)
+        future["cancel"] = True
+        return 202, future
+
+    def package(self, body: Json) -> tuple[int, Json]:
+        package_id = secrets.token_hex(16)
+        self.packages[package_id] = {
+            "package_id": package_id,
+            "training_client_id": "run-1",
+            **body,
+            "status": "signed",
+            "package_digest": "cd" * 32,
+            "file_digest": sha256(CONTENT).hexdigest(),
+            "size_bytes": len(CONTENT),
+            "error": None,
+            "position": {"chain": "acme", "seq": 99},
+        }
+        return 202, {**self.packages[package_id], "status": "pending"}
+
+    def audit(self) -> list[Json]:
+        return [
+            {
+                "chain": "acme",
+                "seq": seq,
+                "event": "StepApplied" if seq % 2 else "OptimStepSubmitted",
+                "event_id": f"{seq:032x}",
+                "stream": "run/run-1",
+                "stream_seq": seq,
+                "recorded_at": NOW,
+                "cause": None,
+                "leaf_hash": f"{seq:064x}",
+                "data": {"step": seq},
+            }
+            for seq in range(450)
+        ]
+
+
+CONTENT = secrets.token_bytes(300_000)
+
+
+def _is_lost(future: Json) -> bool:
+    return future["status"] == "pending" or future["kind"] in ("forward_backward", "optim_step", "load_state")
+
+
+def _standing(run: Json) -> Json:
+    return {
+        "last_durable_step": run["last_durable_step"],
+        "artifact_id": run["last_durable_artifact_id"],
+        "generation": run["generation"],
+        "lost_operations": run["lost_operations"],
+    }
+
+
+def _result(future: Json, run: Json) -> Json:
+    asked = future["asked"]
+    match future["kind"]:
+        case "forward_backward":
+            tokens = sum(map(len, asked["batch"]["input_ids"]))
+            return {"loss": 2.5, "grad_norm": 0.75, "tokens_processed": tokens, "dp_metrics": None}
+        case "optim_step":
+            return {"step": run["step"], "learning_rate": asked["learning_rate"] or 1e-4, "dp_metrics": None}
+        case "sample":
+            return {
+                "samples": [
+                    {"prompt": prompt, "completion": prompt[::-1], "tokens_generated": 3, "finish_reason": "length"}
+                    for prompt in asked["prompts"]
+                ],
+                "model_step": run["step"],
+                "sampling_config": asked["sampling_config"],
+            }
+        case "save_state":
+            return {
+                "artifact_id": secrets.token_hex(16),
+                "artifact_type": "checkpoint",
+                "size_bytes": 4096,
+                "encryption": {"algorithm": "AES-256-GCM", "key_id": "dek-1"},
+                "content_hash": "ef" * 32,
+                "metadata": asked["metadata"],
+                "created_at": NOW,
+            }
+        case _:
+            return {"artifact_id": asked["artifact_id"], "step": run["step"], "adapter_digest": "01" * 32}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    simulator: Simulator
+
+    def do_GET(self) -> None:
+        self._exchange()
+
+    def do_POST(self) -> None:
+        self._exchange()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _exchange(self) -> None:
+        seen = self._read()
+        fault = self.simulator.faults.popleft() if self.simulator.faults else None
+        if fault == "drop before":
+            return self._hang_up()
+        if fault in ("429", "503"):
+            document = ProblemError("quota_exceeded" if fault == "429" else "ledger_unavailable", int(fault)).document
+            return self._answer(
+                int(fault), json.dumps(document).encode(), {"Retry-After": "1"} if fault == "429" else {}
+            )
+        if fault == "500":
+            return self._answer(500, b"<html>oh no</html>", {})
+        if fault == "not json":
+            return self._answer(200, b"hello", {})
+        status, content = self._decide(seen)
+        if fault == "drop after":
+            return self._hang_up()
+        return self._answer(status, content, {})
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+
+    def _read(self) -> Seen:
+        parts = urlsplit(self.path)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        seen = Seen(self.command, parts.path, query, headers, json.loads(body) if body else {})
+        self.simulator.seen.append(seen)
+        return seen
+
+    def _decide(self, seen: Seen) -> tuple[int, bytes]:
+        try:
+            _check_key(seen)
+            with self.simulator.changed:
+                status, answer = self._once(seen) if seen.method == "POST" else _get(self.simulator, seen)
+        except ProblemError as error:
+            status, answer = error.status, error.document
+        return status, answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+
+    def _once(self, seen: Seen) -> tuple[int, Json]:
+        key, body = seen.headers["idempotency-key"], json.dumps(seen.body)
+        if key in self.simulator.answers:
+            before, status, answer = self.simulator.answers[key]
+            if before != body:
+                raise ProblemError("idempotency_key_reused")
+            return status, answer
+        status, answer = _post(self.simulator, seen)
+        self.simulator.answers[key] = body, status, answer
+        return status, answer
+
+    def _answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def _check_key(seen: Seen) -> None:
+    if seen.headers.get("authorization") != f"Bearer {API_KEY}":
+        raise ProblemError("unauthenticated")
+
+
+def _post(simulator: Simulator, seen: Seen) -> tuple[int, Json]:
+    match [unquote(part) for part in seen.path.split("/")[2:]]:
+        case ["training_clients"]:
+            return simulator.create(seen.body)
+        case ["training_clients", run_id, "close"]:
+            run = simulator.run(run_id)
+            run.update(status="closed", closed_at=NOW)
+            return 200, run
+        case ["training_clients", run_id, kind]:
+            return simulator.submit(run_id, kind, seen.body)
+        case ["futures", future_id, "cancel"]:
+            return simulator.cancel(future_id)
+        case ["packages"]:
+            return simulator.package(seen.body)
+    raise ProblemError("not_found", 404)
+
+
+def _get(simulator: Simulator, seen: Seen) -> tuple[int, Any]:  # noqa: PLR0911 -- one line per route
+    match [unquote(part) for part in seen.path.split("/")[2:]]:
+        case ["training_clients"]:
+            return 200, _page(list(simulator.runs.values()), seen)
+        case ["training_clients", run_id]:
+            return 200, simulator.run(run_id)
+        case ["futures", future_id, "result"]:
+            return simulator.finished(future_id, float(seen.query.get("timeout", 25)))
+        case ["futures", future_id]:
+            return 200, simulator.future(future_id)
+        case ["audit_logs"]:
+            event = seen.query.get("event")
+            return 200, _page([entry for entry in simulator.audit() if event in (None, entry["event"])], seen)
+        case ["artifacts"]:
+            return 200, {"items": [], "next_cursor": None}
+        case ["packages", package_id] if package_id in simulator.packages:
+            return 200, simulator.packages[package_id]
+        case ["packages", package_id, "content"] if package_id in simulator.packages:
+            return 200, CONTENT
+        case ["packages", package_id, "receipt"] if package_id in simulator.packages:
+            return 200, b"c2sp.org/tlog-proof@v1\n"
+    raise ProblemError("not_found", 404)
+
+
+def _page(items: list[Json], seen: Seen) -> Json:
+    start, size = int(seen.query.get("cursor", 0)), int(seen.query["limit"])
+    more = start + size < len(items)
+    return {"items": items[start : start + size], "next_cursor": str(start + size) if more else None}
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+
+@contextmanager
+def running() -> Iterator[Simulator]:
+    """A simulator on a free port of this machine."""
+    simulator = Simulator()
+    handler = type("Handler", (_Handler,), {"simulator": simulator})
+    with _Server(("127.0.0.1", 0), handler) as server:
+        simulator.url = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield simulator
+        finally:
+            simulator.release()
+            server.shutdown()
+            thread.join()
