@@ -111,7 +111,7 @@ class Supervisor:
 
 
 class TrainerSeat:
-    """Where the trainer sits: each start is a new worker with a connection of its own; once ready it gets the runs."""
+    """Where the trainer sits: each start is a new worker with a connection of its own, and gets every run."""
 
     def __init__(self, data_dir: Path, channel: SideChannel, dispatcher: Dispatcher, producer: Producer) -> None:
         self._data_dir = data_dir
@@ -129,7 +129,7 @@ class TrainerSeat:
     def start(self) -> subprocess.Popen[bytes]:
         """Start a trainer."""
         worker = worker_id(self._producer)
-        connection = self._channel.connect(on_ready=lambda: self._dispatcher.assign(worker))
+        connection = self._channel.connect()
         try:
             fd = connection.child.fileno()
             arguments = ("--data-dir", str(self._data_dir), "--worker-id", worker, "--channel-fd", str(fd))
@@ -139,4 +139,6 @@ class TrainerSeat:
             raise
         connection.child.close()
         self._connection = connection
+        # At once, though it takes seconds to get ready: what clients send meanwhile waits under the new lease.
+        self._dispatcher.assign(worker)
         return process

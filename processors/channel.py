@@ -56,7 +56,6 @@ class Connection:
 
     child: socket.socket
     server: socket.socket = field(repr=False)
-    on_ready: Callable[[], None] | None = None
     ready: threading.Event = field(default_factory=threading.Event, repr=False)
     closed: threading.Event = field(default_factory=threading.Event, repr=False)
 
@@ -142,10 +141,10 @@ class SideChannel:
                 return
             self._forget_result(oldest)
 
-    def connect(self, on_ready: Callable[[], None] | None = None) -> Connection:
-        """A new socket pair, served by a thread of its own until either end closes; it calls ``on_ready`` if ever."""
+    def connect(self) -> Connection:
+        """A new socket pair, served by a thread of its own until either end closes."""
         server, child = socket.socketpair()
-        connection = Connection(child, server, on_ready)
+        connection = Connection(child, server)
         threading.Thread(target=self._serve, args=(connection,), name="side-channel", daemon=True).start()
         return connection
 
@@ -170,8 +169,6 @@ class SideChannel:
                 self.put_result(bytes.fromhex(header["id"]), body)
             case "ready":
                 connection.ready.set()
-                if connection.on_ready is not None:
-                    connection.on_ready()
             case _:
                 raise ChannelError("A child asked for something that the side channel does not know.")
         return {"ok": True}, b""
