@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from processors.trainer.biases import RunBiases
 from processors.trainer.errors import OperationFailedError
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -55,6 +56,7 @@ class SharedBase:
         self._peft: PeftModel | None = None
         self._names = (f"run{number}" for number in itertools.count())
         self._active: tuple[str, bool] | None = None
+        self._biases = RunBiases()
 
     @property
     def vocabulary(self) -> int:
@@ -86,7 +88,7 @@ class SharedBase:
         """
         config = self._config(lora)
         name = next(self._names)
-        self._active = None
+        self._deactivate()
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.manual_seed(seed)
@@ -94,20 +96,18 @@ class SharedBase:
                 self._peft = get_peft_model(self.base, config, adapter_name=name)
             else:
                 self._peft.add_adapter(name, config)
+        self._biases.add(name, self._peft, lora.bias)
         return name
 
     def _config(self, lora: LoraSpec) -> LoraConfig:
         targets = lora.target_modules or (ALL_LINEAR,)
         self._check_targets(targets)
-        # A bias is the base's own parameter: training it would change the base under every other run.
-        if lora.bias != "none":
-            raise OperationFailedError("A shared base model trains no biases.")
         return LoraConfig(
             task_type="CAUSAL_LM",
             r=lora.rank,
             lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft divides by it: any number will do
             lora_dropout=lora.dropout,
-            bias="none",
+            bias="none",  # peft would train the base's own biases under every other run; see RunBiases
             target_modules=ALL_LINEAR if targets == (ALL_LINEAR,) else list(targets),
         )
 
@@ -119,7 +119,8 @@ class SharedBase:
 
     def remove(self, name: str) -> None:
         """Free an adapter."""
-        self._active = None
+        self._deactivate()
+        self._biases.remove(name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._loaded.delete_adapter(name)
@@ -128,10 +129,16 @@ class SharedBase:
         """The model with one adapter switched on, in training (dropout) or evaluation mode."""
         model = self._loaded
         if self._active != (name, training):
+            self._deactivate()
             model.set_adapter(name)
             model.train(training)
+            self._biases.install(name)
             self._active = (name, training)
         return model
+
+    def _deactivate(self) -> None:
+        self._biases.restore()
+        self._active = None
 
     def parameters(self, name: str) -> dict[str, Parameter]:
         """An adapter's parameters by their names, sorted."""
@@ -141,7 +148,7 @@ class SharedBase:
             for full, parameter in self._loaded.named_parameters()
             if f"{full}.".find(f"{marker}.") >= 0
         }
-        return dict(sorted(found.items()))
+        return dict(sorted({**found, **self._biases.of(name)}.items()))
 
     def arguments(self, **wanted: Any) -> Mapping[str, Any]:
         """Of some arguments of a forward pass those that this architecture takes."""

@@ -19,12 +19,14 @@ TEXT = (
 )
 
 
-def build_tiny_model(directory: Path, *, seed: int = 0, hidden: int = HIDDEN, layers: int = LAYERS) -> Path:
+def build_tiny_model(
+    directory: Path, *, seed: int = 0, hidden: int = HIDDEN, layers: int = LAYERS, biases: bool = False
+) -> Path:
     """Write config, safetensors and tokenizer files into a folder, made if need be; same seed, same bytes."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     directory.mkdir(parents=True, exist_ok=True)
     _save_tokenizer(directory)
-    _save_model(directory, seed=seed, hidden=hidden, layers=layers)
+    _save_model(directory, seed=seed, hidden=hidden, layers=layers, biases=biases)
     return directory
 
 
@@ -46,7 +48,7 @@ def _save_tokenizer(directory: Path) -> None:
     fast(tokenizer_object=tokenizer, eos_token=END, pad_token=END).save_pretrained(directory)
 
 
-def _save_model(directory: Path, *, seed: int, hidden: int, layers: int) -> None:
+def _save_model(directory: Path, *, seed: int, hidden: int, layers: int, biases: bool) -> None:
     import torch  # noqa: PLC0415 - heavy
     from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415 - heavy
 
@@ -62,6 +64,7 @@ def _save_model(directory: Path, *, seed: int, hidden: int, layers: int) -> None
         eos_token_id=0,
         pad_token_id=0,
         initializer_range=0.1,
+        attention_bias=biases,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -20,8 +20,7 @@ from processors.trainer.errors import (
     TokenOutOfVocabularyError,
 )
 from processors.trainer.seeds import operation_seed
-from processors.trainer.tensors import digest_of
-from tests.support.tiny_model import MAX_POSITIONS, VOCABULARY
+from tests.support.tiny_model import MAX_POSITIONS, VOCABULARY, build_tiny_model
 from tests.trainer.batches import padded, random_rows
 from tests.trainer.conftest import ADAMW, LORA
 
@@ -30,12 +29,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def _hand_written(model_dir: Path, batches: list[list[list[Row]]]) -> tuple[list[float], dict[str, Any]]:
+def _hand_written(
+    model_dir: Path, batches: list[list[list[Row]]], bias: str = "none"
+) -> tuple[list[float], dict[str, Any]]:
     """The loop that a user of peft would write: its losses and its adapter."""
     base = AutoModelForCausalLM.from_pretrained(model_dir)
     torch.manual_seed(7)
     config = LoraConfig(
-        r=4, lora_alpha=8, lora_dropout=0.1, target_modules=list(LORA.target_modules), task_type="CAUSAL_LM"
+        r=4,
+        lora_alpha=8,
+        lora_dropout=0.1,
+        target_modules=list(LORA.target_modules),
+        bias=bias,  # type: ignore[arg-type]  # one of peft's words
+        task_type="CAUSAL_LM",
     )
     model = get_peft_model(base, config)
     model.train()
@@ -133,12 +139,8 @@ def test_same_seed_and_inputs_give_the_same_digest_on_a_second_instance(
     _trained(one, BATCHES)
     torch.rand(17)
     _trained(other, BATCHES)
-    assert digest(one) == digest(other)
-    assert digest(one) != digest(new_adapter(seed=8))
-
-
-def digest(adapter: Adapter) -> bytes:
-    return digest_of(adapter.weights())
+    assert one.digest() == other.digest()
+    assert one.digest() != new_adapter(seed=8).digest()
 
 
 def test_two_runs_share_one_base_and_do_not_disturb_each_other(
@@ -146,15 +148,15 @@ def test_two_runs_share_one_base_and_do_not_disturb_each_other(
 ) -> None:
     alone = new_adapter()
     _trained(alone, BATCHES)
-    wanted = digest(alone)
+    wanted = alone.digest()
     before = {name: p.detach().clone() for name, p in base.base.named_parameters() if "lora" not in name}
     one, other = new_adapter(), new_adapter(seed=9)
     for index, calls in enumerate(BATCHES):
         op_seq = 1 + sum(len(b) + 1 for b in BATCHES[:index])
         _trained(one, [calls], op_seq)
         _trained(other, [calls])
-    assert digest(one) == wanted
-    assert digest(other) != wanted
+    assert one.digest() == wanted
+    assert other.digest() != wanted
     after = {name: p for name, p in base.base.named_parameters() if "lora" not in name}
     assert all(torch.equal(before[name], p) for name, p in after.items())
 
@@ -215,12 +217,12 @@ def test_a_step_takes_the_learning_rate_of_the_call(new_adapter: Callable[..., A
     for adapter, rate in ((one, None), (other, 1e-4)):
         forward_backward(adapter, random_rows(1), seed=1)
         assert optim_step(adapter, 2, rate) == (rate or ADAMW.learning_rate)
-    assert digest(one) != digest(other)
+    assert one.digest() != other.digest()
 
 
 UNFIT = {
     "a module the model has not": LORA.__class__(4, 8.0, 0.0, ("q_proj", "no_such"), "none"),
-    "biases of the shared base": LORA.__class__(4, 8.0, 0.0, ("q_proj",), "all"),
+    "no such module at all": LORA.__class__(4, 8.0, 0.0, ("proj",), "none"),
 }
 
 
@@ -229,3 +231,24 @@ def test_an_adapter_that_does_not_fit_is_refused(lora: Any, new_adapter: Callabl
     with pytest.raises(OperationFailedError):
         new_adapter(lora=lora)
     forward_backward(new_adapter(), random_rows(1), seed=1)
+
+
+@pytest.mark.parametrize("which", ["lora_only", "all"])
+def test_biases_are_trained_as_peft_does_and_stay_a_runs_own(which: str, tmp_path: Path) -> None:
+    directory = build_tiny_model(tmp_path / "biased", biases=True)
+    base = SharedBase(directory)
+    lora = LORA.__class__(4, 8.0, 0.1, LORA.target_modules, which)
+    plain, biased = Adapter(base, LORA, ADAMW, 7), Adapter(base, lora, ADAMW, 7)
+    untouched = Adapter(SharedBase(directory), LORA, ADAMW, 7)
+    losses = []
+    for index, calls in enumerate(BATCHES):
+        op_seq = 1 + sum(len(b) + 1 for b in BATCHES[:index])
+        losses += _trained(biased, [calls], op_seq)
+        _trained(plain, [calls], op_seq)
+    _trained(untouched, BATCHES)
+    wanted_losses, wanted = _hand_written(directory, BATCHES, which)
+    assert losses == pytest.approx(wanted_losses, abs=1e-5)
+    assert biased.weights().keys() == wanted.keys() > plain.weights().keys()
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(biased.weights()[name], tensor, atol=1e-5, rtol=0)
+    assert plain.digest() == untouched.digest()
