@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import closing
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -33,32 +34,34 @@ class Transport:
     def run(self, flow: Flow[T]) -> T:
         """Run a flow, blocking this thread."""
         outcome: Outcome | None = None
-        while True:
-            try:
-                wish = flow.send(outcome)
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
-            self._check_open()
-            if isinstance(wish, Pause):
-                self._closed.wait(wish.seconds)
-                outcome = None
-            else:
-                outcome = self._send(wish)
+        with closing(flow):
+            while True:
+                try:
+                    wish = flow.send(outcome)
+                except StopIteration as done:
+                    return done.value  # type: ignore[no-any-return]
+                self._check_open()
+                if isinstance(wish, Pause):
+                    self._closed.wait(wish.seconds)
+                    outcome = None
+                else:
+                    outcome = self._send(wish)
 
     async def run_async(self, flow: Flow[T]) -> T:
         """Run a flow without blocking the event loop."""
         outcome: Outcome | None = None
-        while True:
-            try:
-                wish = flow.send(outcome)
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
-            self._check_open()
-            if isinstance(wish, Pause):
-                await asyncio.sleep(wish.seconds)
-                outcome = None
-            else:
-                outcome = await self._send_async(wish)
+        with closing(flow):
+            while True:
+                try:
+                    wish = flow.send(outcome)
+                except StopIteration as done:
+                    return done.value  # type: ignore[no-any-return]
+                self._check_open()
+                if isinstance(wish, Pause):
+                    await asyncio.sleep(wish.seconds)
+                    outcome = None
+                else:
+                    outcome = await self._send_async(wish)
 
     def _send(self, request: Request) -> Outcome:
         try:
