@@ -6,6 +6,7 @@ The adapter's parameters are views of the locked memory: the weights are never c
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,24 +43,20 @@ class Runner:
         """
         _offline()
         import torch  # noqa: PLC0415 (seconds to load, and not needed to refuse a package)
-        from peft import LoraConfig, get_peft_model  # noqa: PLC0415
+        from peft import get_peft_model  # noqa: PLC0415
         from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
 
         self._torch: Any = torch
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            base = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
-            )
-            config = LoraConfig(
-                task_type="CAUSAL_LM",
-                r=lora.rank,
-                lora_alpha=lora.alpha,  # type: ignore[arg-type,unused-ignore]  # peft divides by it
-                lora_dropout=lora.dropout,
-                bias=lora.bias,  # type: ignore[arg-type,unused-ignore]  # peft checks it
-                target_modules=_targets(lora.target_modules),
-            )
-            self._model: Any = get_peft_model(base, config, adapter_name=_ADAPTER)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # notices for developers of these libraries
+                self._tokenizer: Any = AutoTokenizer.from_pretrained(
+                    folder, local_files_only=True, trust_remote_code=False
+                )
+                base = AutoModelForCausalLM.from_pretrained(
+                    folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
+                )
+                self._model: Any = get_peft_model(base, _config(lora), adapter_name=_ADAPTER)
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
             raise ModelUnusableError(f"The base model cannot be used ({type(error).__name__}).") from error
         self._model.eval().requires_grad_(requires_grad=False)
@@ -128,6 +125,19 @@ def _offline() -> None:
     quiet: Any = logging
     quiet.disable_progress_bar()
     quiet.set_verbosity_error()
+
+
+def _config(lora: LoraSettings) -> Any:
+    from peft import LoraConfig  # noqa: PLC0415 (heavy)
+
+    arguments: dict[str, Any] = {
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "bias": lora.bias,
+    }
+    modules = _targets(lora.target_modules)
+    return LoraConfig(task_type="CAUSAL_LM", target_modules=modules, **arguments)
 
 
 def _targets(modules: list[str]) -> list[str] | str:
