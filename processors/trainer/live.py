@@ -89,51 +89,52 @@ class Adapters:
             ModelChangedError: the base model's files are not those that were registered.
             ArtifactError: the checkpoint cannot be opened.
         """
-        if live.adapter is None:
-            live.adapter = self._made(live)
-        return live.adapter
+        if live.adapter is not None:
+            return live.adapter
+        lease = live.view.lease
+        if lease is None or lease.resume_artifact is None:
+            live.adapter = self._fresh(live.view)
+            return live.adapter
+        return self.loaded(live, lease.resume_artifact, lease.resume_op_seq, include_optimizer=True)
 
-    def _made(self, live: LiveRun) -> Adapter:
-        run = live.view.created
-        if run.lora is None:
-            raise OperationFailedError("Only LoRA runs can be trained.")
-        adapter = Adapter(self._bases.get(run.manifest_digest), run.lora, run.optimizer, run.seed)
-        try:
-            self._resume(adapter, live.view)
-        except BaseException:
-            adapter.close()
-            raise
-        return adapter
-
-    def _resume(self, adapter: Adapter, view: RunView) -> None:
-        lease = view.lease
-        if lease is not None and lease.resume_artifact is not None:
-            self.load(adapter, view, lease.resume_artifact, lease.resume_op_seq, include_optimizer=True)
-
-    def load(
+    def loaded(
         self,
-        adapter: Adapter,
-        view: RunView,
+        live: LiveRun,
         artifact_id: bytes,
         op_seq: int,
         *,
         include_optimizer: bool,
         manifest_digest: bytes | None = None,
-    ) -> None:
-        """Make an adapter's state that of a checkpoint of the same tenant.
+    ) -> Adapter:
+        """A run's adapter in the state of a checkpoint of the same tenant, whatever state it was in before.
 
         Raises:
-            ArtifactError: it cannot be opened.
-            CheckpointMismatchError: it is none that fits this run.
+            ArtifactError: it cannot be opened; the run is as it was.
+            CheckpointMismatchError: it is none that fits this run; the run is as it was.
         """
+        view = live.view
         digest = manifest_digest or self._runs.manifests.get((view.chain, artifact_id))
         if digest is None:
             raise OperationFailedError("The ledger knows no such checkpoint.")
-        self._checkpoints.restore(
-            adapter,
-            view.created,
-            Source(view.chain, artifact_id, digest),
-            through_op_seq=op_seq,
-            include_optimizer=include_optimizer,
-            trusted=self._runs.artifact_keys.values(),
-        )
+        adapter = live.adapter or self._fresh(view)
+        try:
+            self._checkpoints.restore(
+                adapter,
+                view.created,
+                Source(view.chain, artifact_id, digest),
+                through_op_seq=op_seq,
+                include_optimizer=include_optimizer,
+                trusted=self._runs.artifact_keys.values(),
+            )
+        except BaseException:
+            if live.adapter is None:
+                adapter.close()
+            raise
+        live.adapter = adapter
+        return adapter
+
+    def _fresh(self, view: RunView) -> Adapter:
+        run = view.created
+        if run.lora is None:
+            raise OperationFailedError("Only LoRA runs can be trained.")
+        return Adapter(self._bases.get(run.manifest_digest), run.lora, run.optimizer, run.seed)

@@ -143,10 +143,8 @@ class Operations:
         return self._checkpoints.save(image)
 
     def _load_state(self, live: LiveRun, event: e.LoadStateSubmitted) -> Command:
-        adapter = self._adapters.of(live)
-        self._adapters.load(
-            adapter,
-            live.view,
+        adapter = self._adapters.loaded(
+            live,
             event.artifact_id,
             event.op_seq,
             include_optimizer=event.include_optimizer,

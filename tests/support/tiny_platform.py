@@ -100,40 +100,52 @@ class TinyPlatform:
             thread.join(PATIENCE)
             client.close()
 
-    def ask(self, command: Command, run_id: str, command_id: bytes | None = None) -> Reply:
+    def revoke(self, role: str) -> None:
+        """Have the authority revoke a producer of the tenant."""
+        key_id = self.installation.producer(role).key_id
+        envelope = make_envelope(
+            c.RevokeProducer(key_id),
+            chain=TENANT,
+            stream=f"producer/{key_id.hex()}",
+            command_id=secrets.token_bytes(16),
+            now=self.installation.clock(),
+        )
+        self.submitter.submit_and_wait(self.installation.producer("authority"), envelope).raise_for_outcome()
+
+    def ask(self, command: Command, run_id: str, command_id: bytes | None = None, chain: str = TENANT) -> Reply:
         """Have the gateway's command decided."""
         envelope = make_envelope(
             command,
-            chain=TENANT,
+            chain=chain,
             stream=f"run/{run_id}",
             command_id=command_id or secrets.token_bytes(16),
             now=self.installation.clock(),
         )
         return self.submitter.submit_and_wait(self.gateway, envelope)
 
-    def create_run(self, run_id: str, seed: int = 7, lora: LoraSpec = LORA) -> TinyRun:
+    def create_run(self, run_id: str, seed: int = 7, lora: LoraSpec = LORA, chain: str = TENANT) -> TinyRun:
         """A run on the tiny model."""
         model = self.model
         command = c.CreateRun(
             run_id, model.name, model.manifest_digest, model.tokenizer_digest, lora, ADAMW, 2, 1, None, seed, None
         )
-        self.ask(command, run_id).raise_for_outcome()
-        return TinyRun(self, run_id)
+        self.ask(command, run_id, chain=chain).raise_for_outcome()
+        return TinyRun(self, run_id, chain)
 
-    def wait_for_lease(self, run_id: str, worker: str) -> Any:
+    def wait_for_lease(self, run_id: str, worker: str, chain: str = TENANT) -> Any:
         """The lease that gave a run to a worker."""
-        return self.wait_for(run_id, lambda event: isinstance(event, RunLeaseGranted) and event.worker == worker)
+        return self.wait_for(run_id, lambda event: isinstance(event, RunLeaseGranted) and event.worker == worker, chain)
 
     def events(self, run_id: str) -> list[Any]:
         """Every event of a run so far."""
-        feed, found = Feed(self.engine), []
+        feed, found = Feed(self.engine, chains=TENANT.__eq__), []
         while batch := feed.poll():
             found += [r.event for r in batch if r.meta.stream == f"run/{run_id}"]
         return found
 
-    def wait_for(self, run_id: str, wanted: Callable[[Any], bool]) -> Any:
+    def wait_for(self, run_id: str, wanted: Callable[[Any], bool], chain: str = TENANT) -> Any:
         """The first event of a run that fits."""
-        feed = Feed(self.engine)
+        feed = Feed(self.engine, chains=chain.__eq__)
         for _ in range(int(PATIENCE * 2)):
             while batch := feed.poll():
                 for recorded in batch:
@@ -146,15 +158,16 @@ class TinyPlatform:
 class TinyRun:
     """What a client does with a run; each operation gives its id."""
 
-    def __init__(self, platform: TinyPlatform, run_id: str) -> None:
+    def __init__(self, platform: TinyPlatform, run_id: str, chain: str) -> None:
         self.platform = platform
         self.run_id = run_id
+        self.chain = chain
 
     def submit(self, command: Command, private: Any = None, salt: bytes = bytes(32)) -> bytes:
         operation_id = secrets.token_bytes(16)
         if private is not None:
             self.platform.channel.put_input(operation_id, pack_input(salt, canonical(private)))
-        self.platform.ask(command, self.run_id, operation_id).raise_for_outcome()
+        self.platform.ask(command, self.run_id, operation_id, self.chain).raise_for_outcome()
         return operation_id
 
     def forward_backward(self, rows: list[list[int]]) -> bytes:
@@ -184,6 +197,7 @@ class TinyRun:
         return self.platform.wait_for(
             self.run_id,
             lambda event: hasattr(event, "lease_epoch") and getattr(event, "operation_id", None) == operation_id,
+            self.chain,
         )
 
     def train(self, seed: int, steps: int) -> list[Any]:

@@ -233,6 +233,32 @@ def test_a_checkpoint_that_does_not_fit_or_open_has_its_own_code(platform: TinyP
         assert run.outcome(run.load_state(bare, include_optimizer=False)).adapter_digest == saved.adapter_digest
 
 
+def test_a_run_whose_newest_state_is_damaged_can_load_an_older_one(platform: TinyPlatform) -> None:
+    with platform.worker(**SLOW):
+        run = platform.create_run("r1")
+        run.train(seed=1, steps=1)
+        older, newest = run.outcome(run.save_state("older")), run.outcome(run.save_state("newest"))
+    _flip(platform.installation.data_dir / "blobs" / TENANT / newest.artifact_id.hex() / "payload.enc")
+    with platform.worker(**SLOW) as second:
+        assert platform.wait_for_lease("r1", second).resume_artifact == newest.artifact_id
+        assert run.outcome(run.forward_backward(ROWS)).code == "checkpoint_damaged"
+        assert run.outcome(run.load_state(older)).adapter_digest == older.adapter_digest
+        assert run.train(seed=2, steps=1)[0].step == 2
+
+
+def test_a_worker_whose_key_is_revoked_goes_on_with_other_tenants(platform: TinyPlatform) -> None:
+    with platform.worker(**SLOW) as worker:
+        run = platform.create_run("r1")
+        run.outcome(run.forward_backward(ROWS))
+        platform.revoke("worker")
+        run.optim_step()
+        platform.submitter.ensure_chain("rival")
+        other = platform.create_run("r1", chain="rival")
+        platform.wait_for_lease("r1", worker, chain="rival")
+        assert isinstance(other.outcome(other.forward_backward(ROWS)), e.ForwardBackwardCompleted)
+    assert not any(isinstance(event, e.StepApplied) for event in platform.events("r1"))
+
+
 def test_another_tenants_key_does_not_open_a_checkpoint(platform: TinyPlatform) -> None:
     with platform.worker(**SLOW):
         run = platform.create_run("r1")
