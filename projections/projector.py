@@ -24,7 +24,7 @@ from projections.notices import Listener, Notice, NoticeBoard
 from schemas import codec, events
 
 BATCH = 512
-IDLE_SECONDS = 1.0
+IDLE_SECONDS = 0.5
 """How long an idle projector sleeps before it looks whether it shall stop; records wake it at once."""
 
 

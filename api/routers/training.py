@@ -15,12 +15,15 @@ from api.errors import ApiError
 from api.platform import Platform
 from api.routers.common import Asking, Cursor, Limit, PlatformOf, errors, run_in_threadpool
 from api.submission import Asked, Private, Sealed
+from processors.catalogue import linear_modules, model_dir
+from processors.errors import ModelError
 from projections.models import CatalogueModel, Run
 from schemas import commands
 from schemas.types import LoraSpec, OptimizerSpec
 
 router = APIRouter(prefix="/v1/training_clients", tags=["training"])
 LISTING = "training_clients"
+ALL_LINEAR = "all-linear"
 _CHANGES = errors(400, 404, 409, 413, 429, 507)
 Ask = Annotated[Asking, Depends()]
 
@@ -42,6 +45,7 @@ def _create(platform: Platform, asked: Asked, config: q.TrainingConfig) -> r.Tra
     model = platform.views.model(config.model_ref)
     if model is None:
         raise ApiError("unknown_model", "The catalogue has no model of this name.")
+    _check_targets(platform, config.lora_config, model)
     run_id = f"run-{asked.command_id.hex()}"
 
     def command(metadata: bytes | None) -> commands.CreateRun:
@@ -49,6 +53,17 @@ def _create(platform: Platform, asked: Asked, config: q.TrainingConfig) -> r.Tra
 
     platform.submission.send_sealed(asked, Sealed(config.metadata, run_id), command)
     return _info(platform, _run(platform, asked.caller, run_id))
+
+
+def _check_targets(platform: Platform, lora: q.LoRAConfig, model: CatalogueModel) -> None:
+    """Hold target_modules to the layers that the model has, before a run exists that could never train."""
+    try:
+        layers = linear_modules(model_dir(platform.installation, bytes.fromhex(model.manifest_digest)))
+    except ModelError as error:
+        raise ApiError("model_changed", "The model's files cannot be read.") from error
+    if layers and (unknown := sorted(set(lora.target_modules) - layers - {ALL_LINEAR})):
+        known = ", ".join(sorted(layers))
+        raise ApiError("invalid_request", f"lora_config.target_modules: no layer is called {unknown[0]}; {known} are.")
 
 
 def _create_run(

@@ -5,15 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from producers.installation import Installation
-from tests.support.doors import Doors, copy_installation, open_doors
+from tests.support.doors import Doors, copy_installation, open_doors, prepare_installation
 
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    data_dir = tmp_path_factory.mktemp("installed") / "data"
-    Installation.open(data_dir).close()
-    return data_dir
+    return prepare_installation(tmp_path_factory.mktemp("installed") / "data")
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from schemas.base import Command
 from schemas.types import ExecutionPlan, ModelFile
 
 TENANT, OTHER = "acme", "globex"
+CHAINS = ("platform", TENANT, OTHER)
 VOCABULARY, POSITIONS = 100, 16
 PLAN = ExecutionPlan("build", "x86-64", 1, 1, "float32", "eager")
 
@@ -154,11 +155,13 @@ class Doors:
         self.platform = platform
         self.client = client
         self.worker = Worker(platform, TENANT)
-        for chain in ("platform", TENANT, OTHER):
+        for chain in CHAINS:
             platform.submitter.ensure_chain(chain)
         self.key = self.issue(TENANT)
         self.other_key = self.issue(OTHER)
-        self.worker.say("authority", register_model("tiny"), tenant="platform")
+        assert platform.projector.wait_for_all(10)
+        if platform.views.model("tiny") is None:
+            self.worker.say("authority", register_model("tiny"), tenant="platform")
 
     def issue(self, tenant: str, scopes: tuple[str, ...] = tuple(keys.SCOPES)) -> str:
         """A new API key."""
@@ -237,7 +240,15 @@ def open_doors(
         platform.close()
 
 
+def prepare_installation(data_dir: Path) -> Path:
+    """An installation with its chains open; tests work on copies, since making one takes a process of its own."""
+    with contextlib.closing(Platform.open(data_dir)) as platform:
+        for chain in CHAINS:
+            platform.submitter.ensure_chain(chain)
+    return data_dir
+
+
 def copy_installation(source: Path, target: Path) -> Path:
-    """A fresh installation with its keys made before: making them takes a process of its own each time."""
+    """A copy of a prepared installation."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("bells"))
     return target
