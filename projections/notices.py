@@ -39,13 +39,14 @@ class NoticeBoard:
         return lambda: self._forget(listener)
 
     def post(self, notice: Notice) -> None:
-        """Wake whoever waits."""
+        """Tell the listeners, then wake whoever waits: so who has waited for a record, has been told of it."""
         with self._moved:
-            self._sizes |= notice.sizes
             listeners = list(self._listeners)
-            self._moved.notify_all()
         for listener in listeners:
             listener(notice)
+        with self._moved:
+            self._sizes |= notice.sizes
+            self._moved.notify_all()
 
     def fail(self, failure: Exception) -> None:
         """The views stand still for good; whoever waits gets this error."""

@@ -175,9 +175,6 @@ async def sample(
     def submit() -> r.Future:
         run = _run(platform, caller, training_client_id)
         config = body.sampling_config
-        positions = _model(platform, run).max_positions
-        if config.max_tokens >= positions:
-            raise ApiError("sequence_too_long", f"max_tokens leaves no room for a prompt in {positions} positions.")
 
         def command(digest: bytes) -> commands.SubmitSample:
             return commands.SubmitSample(

@@ -23,7 +23,8 @@ STRANGERS: dict[str, dict[str, str]] = {
 
 @pytest.mark.parametrize("name", STRANGERS)
 def test_strangers_are_told_the_same_whatever_they_bring(doors: Doors, name: str) -> None:
-    answer = doors.client.get("/v1/models", headers={k: v.encode() for k, v in STRANGERS[name].items()})  # type: ignore[misc]
+    headers = [(header.encode(), value.encode()) for header, value in STRANGERS[name].items()]
+    answer = doors.client.get("/v1/models", headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
     assert answer.json()["detail"] == "The request carries no valid API key."
     assert answer.headers["www-authenticate"] == "Bearer"

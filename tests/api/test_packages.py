@@ -7,15 +7,14 @@ import threading
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from tensorguard.ledger import trust
 from tensorguard.ledger.proof import verify_receipt
 
-from producers.identities import Producer, make_envelope
+from producers.identities import Producer
 from schemas import commands as c
-from tests.support.doors import TENANT, Doors, enrol_device
+from tests.support.doors import TENANT, Doors, enrol_device, opening
 
 AVRO = {"Content-Type": "application/octet-stream"}
 
@@ -46,15 +45,7 @@ def sign(doors: Doors, package: Any) -> bytes:
 
 
 def opened_by(device: Producer, package: Any, digest: bytes, doors: Doors) -> bytes:
-    identity = bytes.fromhex(package["package_id"])
-    envelope = make_envelope(
-        c.RecordPackageOpened(identity, digest, device.key_id),
-        chain=TENANT,
-        stream=f"package/{package['package_id']}",
-        command_id=uuid4().bytes,
-        now=doors.platform.installation.clock(),
-    )
-    return device.sign([envelope.to_bytes()])[0].to_bytes()
+    return opening(device, bytes.fromhex(package["package_id"]), digest, doors.platform.installation.clock())
 
 
 def test_a_package_is_pending_until_the_packager_signed_it(doors: Doors, package: Any) -> None:

@@ -94,9 +94,6 @@ WRONG: dict[str, Wrong] = {
     "a negative temperature": Wrong(
         OP + "/sample", 422, "invalid_request", {"prompts": ["a"], "sampling_config": {"temperature": -1}}
     ),
-    "more tokens than positions": Wrong(
-        OP + "/sample", 422, "sequence_too_long", {"prompts": ["a"], "sampling_config": {"max_tokens": POSITIONS}}
-    ),
     "a checkpoint name with a slash": Wrong(OP + "/save_state", 422, "invalid_request", {"name": "../x"}),
     "an unknown artifact": Wrong(OP + "/load_state", 404, "unknown_artifact", {"artifact_id": "0" * 32}),
     "an artifact id that is none": Wrong(OP + "/load_state", 422, "invalid_request", {"artifact_id": "x"}),

@@ -227,6 +227,13 @@ def enrol_device(worker: Worker, name: str, seed: bytes) -> Producer:
     return device
 
 
+def opening(device: Producer, package_id: bytes, digest: bytes, now: int) -> bytes:
+    """A device's signed report that it opened a package, as it travels."""
+    command = c.RecordPackageOpened(package_id, digest, device.key_id)
+    envelope = make_envelope(command, chain=TENANT, stream=stream_of(command), command_id=uuid4().bytes, now=now)
+    return device.sign([envelope.to_bytes()])[0].to_bytes()
+
+
 @contextlib.contextmanager
 def open_doors(
     data_dir: Path, *, limits: DoorLimits | None = None, channel: SideChannel | None = None

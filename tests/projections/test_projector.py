@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import contextlib
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event, inspect, text
+
+from api import keys
+from producers.deciders import registry
+from producers.deciders.run import RunState
+from producers.engines.sqlite import SqliteEngine
+from producers.feed import Feed
+from projections.database import VIEWS_FILE, open_database, sqlite_url
+from projections.errors import CorruptLedgerError, ForeignHistoryError, ViewsInUseError, ViewsUnavailableError
+from projections.projector import Projector
+from projections.queries import Views
+from projections.rebuild import keeping_views, rebuild
+from schemas import commands as c
+from tests.support.doors import TENANT, Doors, enrol_device, open_doors, opening
+
+
+def lived(doors: Doors) -> None:
+    """A session that touches every table and every way an operation can end."""
+    run = doors.create(metadata={"a": 1})
+    doors.worker.take(run)
+    first, step = doors.forward_backward(run), doors.operate(run, "optim_step", {})
+    doors.worker.gradient(first)
+    doors.worker.step(step, 1)
+    saving = doors.operate(run, "save_state", {"name": "one"})
+    artifact = doors.worker.saved(run, through=2, step=1, future=saving, name="one")
+    after, failing = doors.forward_backward(run), doors.forward_backward(run)
+    sampling, cancelled = doors.operate(run, "sample", {"prompts": ["x"]}), doors.forward_backward(run)
+    doors.post(f"/v1/futures/{cancelled['future_id']}/cancel")
+    doors.worker.gradient(after)
+    doors.worker.fail(failing, "non_finite_loss")
+    doors.worker.sampled(sampling, None, step=1)
+    doors.worker.fail(cancelled, "cancelled")
+    doors.forward_backward(run)
+    doors.worker.take(run)
+    loading = doors.operate(run, "load_state", {"artifact_id": artifact.hex()})
+    doors.worker.loaded(loading, artifact, 1)
+    doors.call("POST", f"/v1/training_clients/{run}/optim_step", json={})
+    device = enrol_device(doors.worker, "till", secrets.token_bytes(32))
+    asked = {"artifact_id": artifact.hex(), "recipients": [device.key_id.hex()]}
+    package = bytes.fromhex(doors.post("/v1/packages", asked)["package_id"])
+    doors.worker.say("packager", c.RecordPackageSigned(package, bytes(32), bytes(32), 9, bytes(32)))
+    doors.platform.submission.forward(opening(device, package, bytes(32), doors.platform.installation.clock()))
+    other = bytes.fromhex(doors.post("/v1/packages", asked)["package_id"])
+    doors.worker.say("packager", c.FailPackage(other, "internal_error"))
+    doors.post("/v1/training_clients", {"model_ref": "tiny"}, key=doors.other_key)
+    doors.post(f"/v1/training_clients/{run}/close")
+    doors.worker.say("authority", c.RevokeApiKey(keys.id_of(doors.issue(TENANT)) or ""))
+
+
+def dump(database: Engine) -> dict[str, list[Any]]:
+    """All rows of all tables, in the order of their keys."""
+    with database.connect() as connection:
+        return {
+            name: sorted(connection.execute(text(f'SELECT * FROM "{name}"')).all(), key=repr)  # noqa: S608
+            for name in sorted(inspect(database).get_table_names())
+        }
+
+
+@contextlib.contextmanager
+def database_at(path: Path) -> Iterator[Engine]:
+    database = open_database(sqlite_url(path))
+    try:
+        yield database
+    finally:
+        database.dispose()
+
+
+@pytest.fixture
+def ledger(data_dir: Path) -> Iterator[SqliteEngine]:
+    """The ledger of a lived session, whose server has stopped."""
+    with open_doors(data_dir) as doors:
+        lived(doors)
+    with contextlib.closing(SqliteEngine(data_dir / "ledger.db")) as engine:
+        yield engine
+
+
+def test_a_rebuild_gives_the_identical_database(ledger: SqliteEngine, data_dir: Path) -> None:
+    with database_at(data_dir / VIEWS_FILE) as live:
+        before = dump(live)
+    sizes = rebuild(data_dir, ledger)
+    with database_at(data_dir / VIEWS_FILE) as rebuilt:
+        assert dump(rebuilt) == before
+    assert sizes == {chain: ledger.size(chain) for chain in ledger.chains()}
+    assert all(before.values())
+    assert not list(data_dir.glob(f"{VIEWS_FILE}.*"))
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_batches_of_any_size_fold_to_the_same_rows(ledger: SqliteEngine, tmp_path: Path, size: int) -> None:
+    with database_at(tmp_path / "whole") as whole, database_at(tmp_path / "parts") as parts:
+        Projector(ledger, whole).catch_up()
+        projector = Projector(ledger, parts)
+        while projector.step(size):
+            pass
+        assert dump(parts) == dump(whole)
+
+
+def test_records_that_come_again_change_nothing(ledger: SqliteEngine, tmp_path: Path) -> None:
+    with database_at(tmp_path / "views") as database:
+        projector = Projector(ledger, database)
+        projector.catch_up()
+        before = dump(database)
+        projector._feed = Feed(ledger)
+        projector.catch_up()
+        assert dump(database) == before
+
+
+def test_a_projector_goes_on_where_the_views_stand(ledger: SqliteEngine, tmp_path: Path) -> None:
+    with database_at(tmp_path / "views") as database, database_at(tmp_path / "whole") as whole:
+        Projector(ledger, whole).catch_up()
+        for _ in range(3):
+            Projector(ledger, database).step(11)
+        Projector(ledger, database).catch_up()
+        assert dump(database) == dump(whole)
+
+
+def test_a_batch_that_cannot_be_written_is_not_there_at_all_and_comes_again(
+    ledger: SqliteEngine, tmp_path: Path
+) -> None:
+    with database_at(tmp_path / "views") as database:
+        projector = Projector(ledger, database)
+        projector.step(20)
+        before = dump(database)
+        with database.connect() as connection:
+            room = [connection.execute(text("PRAGMA page_count")).scalar_one()]
+        event.listen(database, "checkout", lambda raw, *_: raw.execute(f"PRAGMA max_page_count={room[0]}"))
+        with pytest.raises(ViewsUnavailableError):
+            projector.catch_up()
+        assert dump(database) == before
+        room[0] = 1_000_000
+        projector.catch_up()
+        assert projector.behind() == 0
+
+
+def damage(data_dir: Path, seq: int, change: bytes | None) -> None:
+    """Change a byte in the middle of a record of the tenant's chain, or put other bytes in its place."""
+    with contextlib.closing(sqlite3.connect(data_dir / "ledger.db")) as db, db:
+        where = "chain = (SELECT id FROM chains WHERE name = ?) AND seq = ?"
+        (data,) = db.execute(f"SELECT data FROM records WHERE {where}", (TENANT, seq)).fetchone()  # noqa: S608
+        fresh = change if change is not None else data[:40] + bytes([data[40] ^ 1]) + data[41:]
+        db.execute("DROP TRIGGER IF EXISTS records_are_final")
+        db.execute(f"UPDATE records SET data = ? WHERE {where}", (fresh, TENANT, seq))  # noqa: S608
+
+
+@pytest.mark.parametrize("change", [b"", b"\x00" * 50, None], ids=["emptied", "zeroed", "one bit"])
+def test_a_damaged_record_stops_the_views_before_it_with_a_typed_error(
+    ledger: SqliteEngine, data_dir: Path, tmp_path: Path, change: bytes | None
+) -> None:
+    damage(data_dir, 15, change)
+    with database_at(tmp_path / "views") as database:
+        projector = Projector(ledger, database)
+        with pytest.raises((CorruptLedgerError, ForeignHistoryError)):
+            projector.run(threading.Event())
+        assert projector.sizes()[TENANT] == 15
+        with pytest.raises((CorruptLedgerError, ForeignHistoryError)):
+            projector.wait_for(TENANT, 15, 5)
+        assert projector.wait_for(TENANT, 14, 0)
+
+
+def test_views_of_another_history_are_refused(ledger: SqliteEngine, data_dir: Path, tmp_path: Path) -> None:
+    with database_at(tmp_path / "views") as database:
+        Projector(ledger, database).step(30)
+        with database.begin() as connection:
+            connection.execute(text("UPDATE watermarks SET last_leaf_hash = :zero"), {"zero": "00" * 32})
+        with pytest.raises(ForeignHistoryError):
+            Projector(ledger, database).catch_up()
+        with database.begin() as connection:
+            connection.execute(text("UPDATE watermarks SET size = 100000"))
+        with pytest.raises(ForeignHistoryError):
+            Projector(ledger, database)
+
+
+def test_views_of_another_version_are_folded_anew(ledger: SqliteEngine, data_dir: Path) -> None:
+    path = data_dir / VIEWS_FILE
+    with database_at(path) as database:
+        before = dump(database)
+        with database.begin() as connection:
+            connection.execute(text("UPDATE about SET version = 0"))
+    with database_at(path) as database:
+        assert dump(database)["audit"] == []
+        Projector(ledger, database).catch_up()
+        assert dump(database) == before
+
+
+def test_a_rebuild_waits_for_no_server_but_refuses(ledger: SqliteEngine, data_dir: Path) -> None:
+    with keeping_views(data_dir), pytest.raises(ViewsInUseError):
+        rebuild(data_dir, ledger)
+
+
+def test_a_rebuild_of_a_damaged_ledger_leaves_the_old_views(ledger: SqliteEngine, data_dir: Path) -> None:
+    with database_at(data_dir / VIEWS_FILE) as database:
+        before = dump(database)
+    damage(data_dir, 15, b"")
+    with pytest.raises(CorruptLedgerError):
+        rebuild(data_dir, ledger)
+    with database_at(data_dir / VIEWS_FILE) as database:
+        assert dump(database) == before
+
+
+def test_views_agree_with_what_the_deciders_fold(ledger: SqliteEngine, data_dir: Path) -> None:
+    states: dict[str, object | None] = {}
+    feed = Feed(ledger, chains=lambda chain: chain == TENANT)
+    while found := feed.poll():
+        for at in found:
+            states[at.meta.stream] = registry.evolve(states.get(at.meta.stream), at.meta.stream, at.event)
+    runs = [state for state in states.values() if isinstance(state, RunState)]
+    with database_at(data_dir / VIEWS_FILE) as database:
+        views = Views(database)
+        for state in runs:
+            run = views.run(TENANT, state.run_id)
+            assert run is not None
+            assert (run.generation, run.step, run.last_op_seq) == (state.generation, state.step, state.last_op_seq)
+            assert (run.lease_epoch, run.closed_at is not None) == (state.lease_epoch, state.closed)
+            durable = state.durable
+            assert (run.durable_step, run.durable_op_seq) == (durable.step, durable.op_seq)
+            assert run.durable_artifact_id == (durable.artifact.hex() if durable.artifact else None)
+    assert runs
+
+
+def test_a_waiter_sleeps_until_its_record_is_folded(doors: Doors) -> None:
+    projector = doors.platform.projector
+    size = projector.sizes()[TENANT]
+    assert not projector.wait_for(TENANT, size, 0.05)
+    woken: list[bool] = []
+    waiter = threading.Thread(target=lambda: woken.append(projector.wait_for(TENANT, size, 20)))
+    waiter.start()
+    doors.create()
+    waiter.join(5)
+    assert woken == [True]
+
+
+def test_listeners_hear_what_was_touched_until_they_leave(doors: Doors) -> None:
+    heard: set[str] = set()
+    leave = doors.platform.projector.listen(lambda notice: heard.update(notice.touched))
+    run = doors.create()
+    future = doors.forward_backward(run)["future_id"]
+    assert future in heard
+    leave()
+    other = doors.forward_backward(run)["future_id"]
+    assert other not in heard
