@@ -6,12 +6,12 @@ import json
 import struct
 from pathlib import Path
 
-from processors.blobs.file import FileBlobStore
-from processors.keys.file import FileKeyProvider
+from tg_tinker import LoRAConfig, OptimizerConfig, SamplingConfig, ServiceClient, TrainingConfig
+
 from producers.installation import Installation
+from tests.support.artifacts import open_checkpoint
 from tests.support.server import LiveServer, tensorguard, tensorguard_json
 from tests.support.tiny_model import build_tiny_model
-from tg_tinker import LoRAConfig, OptimizerConfig, SamplingConfig, ServiceClient, TrainingConfig
 
 CANARY = "the heron counts its own feathers at midnight"
 TOKENS = [11, 97, 23, 89, 31, 83, 41, 79, 43, 73, 47, 71]
@@ -56,7 +56,12 @@ def test_neither_batch_nor_prompt_nor_weight_is_found_after_a_session(tmp_path: 
             weights = _weights(data_dir, saved.artifact_id)
     finally:
         server.stop()
-    needles = {"prompt": [CANARY.encode()], "tokens": _forms_of_tokens(TOKENS), "weight": weights, "key": [key.encode()]}
+    needles = {
+        "prompt": [CANARY.encode()],
+        "tokens": _forms_of_tokens(TOKENS),
+        "weight": weights,
+        "key": [key.encode()],
+    }
     if len(samples.samples[0].completion) >= 8:
         needles["completion"] = [samples.samples[0].completion.encode()]
     haystacks = [*_files(data_dir), tmp_path / "server.log"]
@@ -69,12 +74,7 @@ def test_neither_batch_nor_prompt_nor_weight_is_found_after_a_session(tmp_path: 
 
 def _weights(data_dir: Path, artifact_id: str) -> list[bytes]:
     """Slices of the adapter's raw tensors, as only the holder of the tenant's key can see them."""
-    from tests.support.artifacts import open_checkpoint
-
-    installation = Installation.open(data_dir)
-    plaintext = open_checkpoint(
-        installation, FileBlobStore(data_dir / "blobs"), FileKeyProvider(data_dir / "keys"), "acme", artifact_id
-    )
+    plaintext = open_checkpoint(Installation.open(data_dir), "acme", artifact_id)
     start = 8 + int.from_bytes(plaintext[:8], "little")
     body = bytes(plaintext[start:])
     slices = [body[i : i + 64] for i in range(0, len(body) - 64, max(64, len(body) // 40))]

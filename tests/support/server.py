@@ -26,7 +26,9 @@ def tensorguard(*args: str | Path, timeout: float = 120, check: bool = True) -> 
         [str(BIN / "tensorguard"), *map(str, args)], capture_output=True, text=True, timeout=timeout, check=False
     )
     if check and done.returncode != 0:
-        raise AssertionError(f"tensorguard {' '.join(map(str, args))} -> {done.returncode}\n{done.stdout}\n{done.stderr}")
+        raise AssertionError(
+            f"tensorguard {' '.join(map(str, args))} -> {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
     return done
 
 
@@ -60,7 +62,16 @@ class LiveServer:
     def start(self, *, ready: bool = True) -> LiveServer:
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [BIN / "tensorguard", "server", "--data-dir", self.data_dir, "--host", "127.0.0.1", "--port", str(self.port)],
+                [
+                    BIN / "tensorguard",
+                    "server",
+                    "--data-dir",
+                    self.data_dir,
+                    "--host",
+                    "127.0.0.1",
+                    "--port",
+                    str(self.port),
+                ],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "OMP_NUM_THREADS": "2", **self.environment},
