@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,10 @@ class CheckpointSize:
 
 @dataclass(frozen=True, slots=True)
 class MemorySize:
-    """``runs`` on one base after the first."""
+    """``runs`` on one base after the first, each with a LoRA adapter of every linear layer."""
 
     model: ModelSize
+    rank: int
     runs: int
 
 
@@ -67,7 +68,7 @@ class Sizes:
     appends: AppendsSize
     verification: VerificationSize
     checkpoint: CheckpointSize
-    memory: MemorySize = field(default_factory=lambda: MemorySize(ModelSize(512, 16), 3))
+    memory: MemorySize
 
 
 FULL = Sizes(
@@ -75,11 +76,12 @@ FULL = Sizes(
     appends=AppendsSize(records=960, rounds=5),
     verification=VerificationSize(records=10_000, rounds=5),
     checkpoint=CheckpointSize(ModelSize(256, 6), rank=384, rounds=9),
+    memory=MemorySize(ModelSize(512, 16), rank=16, runs=3),
 )
 TINY = Sizes(
     training=TrainingSize(ModelSize(32, 2), rows=2, columns=16, steps=2, rounds=1),
     appends=AppendsSize(records=16, rounds=1, writers=(1, 2)),
     verification=VerificationSize(records=64, rounds=1),
     checkpoint=CheckpointSize(ModelSize(32, 2), rank=4, rounds=1),
-    memory=MemorySize(ModelSize(32, 2), 1),
+    memory=MemorySize(ModelSize(128, 4), rank=64, runs=1),
 )
