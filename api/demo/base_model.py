@@ -34,7 +34,8 @@ Progress = Callable[[int, int, float], None]  # step, steps, loss
 class Recipe:
     """The sizes of the model and of its training; the defaults take about a minute on two cores.
 
-    A slow machine stops after ``most_seconds`` of training, with the learning rate at its end: fewer steps, same care.
+    A slow machine makes fewer steps, down to ``least_steps``, so as to stop after ``most_seconds`` of training with the
+    learning rate at its end.
     """
 
     vocabulary: int = 2_048
@@ -46,6 +47,7 @@ class Recipe:
     window: int = 128
     batch: int = 16
     steps: int = 300
+    least_steps: int = 150
     most_seconds: float = 50
     warm_up: int = 20
     learning_rate: float = 4e-3
@@ -164,7 +166,8 @@ def train_model(model: LlamaForCausalLM, windows: Rows, recipe: Recipe, progress
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         progress(step, recipe.steps, loss.item())
-        done = max(step / recipe.steps, (time.monotonic() - began) / recipe.most_seconds)
+        spent = (time.monotonic() - began) / recipe.most_seconds
+        done = max(step / recipe.steps, min(spent, step / recipe.least_steps))
         if done >= 1:
             break
     return step

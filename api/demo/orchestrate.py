@@ -1,0 +1,276 @@
+"""The main job, in order: base model, fine-tuning, a crash, a package, a device, an audit.
+
+Everything is done as a user does it: the server and the agent are processes of the ``tensorguard`` command, training
+goes through the ``tg_tinker`` SDK, and the audit trusts nothing but the published trust root.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tensorguard.errors import UsageError
+from tg_tinker import ServiceClient, TrainingClient
+from tg_tinker.errors import RollbackError
+
+from api.demo import finetune
+from api.demo.errors import PartFailedError
+from api.demo.processes import Server, make_base_model, tensorguard
+from api.demo.report import LEAST_FALL_PERCENT, Head, Report, SampleBeforeAfter, fall_percent
+from api.demo.screen import Screen
+
+MARKER = "made-by-tensorguard-demo"
+TENANT, MODEL = "demo", "small-code-model"
+PROMPTS = ("Return the", "This module", "Raise")
+STEPS_IN_THE_CRASH = 3
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folder of the demo and what lies in it."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        """The server's data directory."""
+        return self.root / "data"
+
+    @property
+    def base_model(self) -> Path:
+        """The base model that was made."""
+        return self.root / "base-model"
+
+    @property
+    def device(self) -> Path:
+        """The device's identity."""
+        return self.root / "device"
+
+    @property
+    def export(self) -> Path:
+        """The exported ledger."""
+        return self.root / "ledger-export"
+
+    @property
+    def log(self) -> Path:
+        """What the processes say."""
+        return self.root / "demo.log"
+
+    def file(self, name: str) -> Path:
+        """A file that is handed from one part to another."""
+        return self.root / name
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What fine-tuning brought."""
+
+    artifact_id: str
+    before: float
+    after: float
+    lost: int
+    last_durable_step: int
+    samples: Sequence[SampleBeforeAfter]
+
+
+def run(root: Path, text: Path | None, screen: Screen) -> Report:
+    """The whole demo; what it leaves lies below ``root``.
+
+    Raises:
+        DemoError: a part failed, or the held-out loss did not fall enough.
+        UsageError: ``root`` holds something else.
+    """
+    places = Places(root.resolve())
+    _clear(places.root)
+    server = Server(places.data, places.log)
+    try:
+        with screen.part("Start the server"):
+            server.start()
+        with screen.part("Make a base model from real text"):
+            base = _make_base_model(places, text, screen)
+        with screen.part("Register it and issue a key"):
+            tensorguard("models", "add", MODEL, places.base_model, "--data-dir", places.data)
+            key = tensorguard("keys", "issue", "--data-dir", places.data, "--tenant", TENANT)["api_key"]
+        with ServiceClient(server.url, key) as client:
+            outcome = _fine_tune(client, server, places, screen)
+            with screen.part("Package the adapter for a device"):
+                _enrol(places)
+                package = _package(client, places, outcome.artifact_id)
+        with screen.part("Open it on the device, in memory only"):
+            opened = _open_on_device(server, places, key)
+            screen.say(opened["sample"]["prompt"] + opened["sample"]["completion"])
+    finally:
+        with screen.part("Stop the server"):
+            server.stop()
+    with screen.part("Export the ledger and verify it offline"):
+        verified = _audit(places)
+    report = _report(base, outcome, package, opened, verified, places, screen)
+    if report.fall_percent < LEAST_FALL_PERCENT:
+        raise PartFailedError(
+            f"The held-out loss fell by {report.fall_percent:.1f} % only; {LEAST_FALL_PERCENT:g} % is the claim.",
+            next_step="Look at the base model's loss above: with too little or odd text there is little to build on.",
+        )
+    return report
+
+
+def _clear(root: Path) -> None:
+    if root.exists() and any(root.iterdir()) and not (root / MARKER).exists():
+        raise UsageError(f"{root} is not empty, and not of an earlier demo.", next_step="Name another --data-dir.")
+    if root.exists():
+        shutil.rmtree(root)
+    root.mkdir(parents=True)
+    (root / MARKER).touch()
+
+
+def _make_base_model(places: Places, text: Path | None, screen: Screen) -> Any:
+    with screen.progress("base model") as advance:
+        base = make_base_model(places.base_model, text, places.log, advance)
+    screen.say(f"held-out loss {base['held_out_loss']:.3f}, unigram model {base['unigram_loss']:.3f}")
+    return base
+
+
+def _fine_tune(client: ServiceClient, server: Server, places: Places, screen: Screen) -> Outcome:
+    data = finetune.docstring_dataset(places.base_model)
+    run = client.create_training_client(finetune.training_config(MODEL))
+    # A second run measures: losses of forward_backward are real, and a run that makes no step learns nothing.
+    judge = client.create_training_client(finetune.training_config(MODEL))
+    with screen.part("Measure and sample before"):
+        before = finetune.held_out_loss(judge, data)
+        screen.say(f"held-out loss {before:.3f}")
+        first = finetune.completions(run, PROMPTS)
+    with screen.part("Fine-tune a LoRA adapter on docstrings"):
+        _train(run, data, 1, finetune.STEPS_BEFORE_SAVING, screen)
+        saved = run.save_state("before-the-crash").result(finetune.PATIENCE)
+        screen.say(f"checkpoint {saved.artifact_id}, {saved.size_bytes} bytes, {saved.encryption.algorithm}")
+    with screen.part("Kill the server with SIGKILL, start it again, go on"):
+        lost, durable = _crash(run, data, server, screen)
+        finetune.again_after_rollback(lambda: run.load_state(saved.artifact_id))
+        _train(run, data, finetune.STEPS_BEFORE_SAVING + 1, finetune.STEPS, screen)
+        final = run.save_state("final").result(finetune.PATIENCE)
+    with screen.part("Measure and sample after"):
+        finetune.again_after_rollback(lambda: judge.load_state(final.artifact_id))
+        after = finetune.held_out_loss(judge, data)
+        screen.say(f"held-out loss {after:.3f}")
+        second = finetune.completions(run, PROMPTS)
+        samples = [SampleBeforeAfter(*each) for each in zip(PROMPTS, first, second, strict=True)]
+        _show_samples(samples, screen)
+        run.close()
+        judge.close()
+    return Outcome(final.artifact_id, before, after, lost, durable, samples)
+
+
+def _train(run: TrainingClient, data: finetune.Dataset, first: int, last: int, screen: Screen) -> None:
+    with screen.progress("LoRA") as advance:
+        finetune.train(run, data, first, last, lambda step, loss: advance(step, finetune.STEPS, loss))
+
+
+def _crash(run: TrainingClient, data: finetune.Dataset, server: Server, screen: Screen) -> tuple[int, int]:
+    """Kill the server in the middle of steps; how many operations were lost, and the last durable step."""
+    first = finetune.STEPS_BEFORE_SAVING + 1
+    pairs = [finetune.send_step(run, data, step) for step in range(first, first + STEPS_IN_THE_CRASH)]
+    pairs[0][1].result(finetune.PATIENCE)
+    server.kill()
+    screen.say("killed; starting again")
+    server.start()
+    told = [error for pair in pairs for error in finetune.fates(pair) if isinstance(error, RollbackError)]
+    lost = max((error.lost_operations or 0 for error in told), default=0)
+    durable = run.refresh().last_durable_step
+    screen.say(f"{lost} operations were lost, each is told by a typed error; the run stands at step {durable}")
+    return lost, durable
+
+
+def _show_samples(samples: Sequence[SampleBeforeAfter], screen: Screen) -> None:
+    for sample in samples:
+        screen.say(f"before  {sample.prompt}{_one_line(sample.before)}")
+        screen.say(f"after   {sample.prompt}{_one_line(sample.after)}")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split("\n"))
+
+
+def _enrol(places: Places) -> None:
+    keys = tensorguard("device", "keygen", "--identity", places.device)
+    public = places.file("device-public.json")
+    public.write_text(json.dumps(keys))
+    tensorguard(
+        "devices",
+        "enrol",
+        "--data-dir",
+        places.data,
+        "--tenant",
+        TENANT,
+        "--name",
+        "demo-device",
+        "--public-keys",
+        public,
+    )
+    places.file("device-key-id").write_text(keys["key_id"])
+
+
+def _package(client: ServiceClient, places: Places, artifact_id: str) -> int:
+    """Make and fetch the package with its receipt; its size in bytes."""
+    recipient = places.file("device-key-id").read_text()
+    asked = client.create_package(artifact_id, [recipient], release_counter=1)
+    package = client.wait_for_package(asked.package_id, finetune.PATIENCE)
+    if package.status != "signed":
+        raise PartFailedError(f"The package was not made: {package.error}.")
+    client.download_receipt(package.package_id, places.file("adapter.tgsp.tlog-proof"))
+    client.download_record(package.package_id, places.file("adapter.tgsp.record"))
+    return client.download_package(package.package_id, places.file("adapter.tgsp")).stat().st_size
+
+
+def _open_on_device(server: Server, places: Places, key: str) -> Any:
+    root = places.file("trust-root.json")
+    root.write_bytes(server.trust_root())
+    arguments: dict[str, str | Path] = {
+        "--package": places.file("adapter.tgsp"),
+        "--receipt": places.file("adapter.tgsp.tlog-proof"),
+        "--identity": places.device,
+        "--trust-root": root,
+        "--model": places.base_model,
+        "--prompt": PROMPTS[0],
+        "--max-tokens": "40",
+        "--report": server.url,
+    }
+    words = [word for pair in arguments.items() for word in pair]
+    return tensorguard("agent", "--once", *words, environment={"TG_TINKER_API_KEY": key})
+
+
+def _audit(places: Places) -> Any:
+    tensorguard("ledger", "export", "--data-dir", places.data, "--out", places.export)
+    root = places.file("trust-root.json")
+    verified = tensorguard("audit", "verify", places.export, "--decisions", "--require-signed", "--trust-root", root)
+    proof, record = places.file("adapter.tgsp.tlog-proof"), places.file("adapter.tgsp.record")
+    receipt = tensorguard("audit", "receipt", proof, "--record", record, "--trust-root", root)
+    if not verified["verified"] or receipt.get("event") != "PackageSigned":
+        raise PartFailedError("The ledger or the receipt does not verify.")
+    return verified
+
+
+def _report(
+    base: Any, outcome: Outcome, package: int, opened: Any, verified: Any, places: Places, screen: Screen
+) -> Report:
+    heads = [Head(each["chain"], each["records"], each["signed"], each["root"]) for each in verified["chains"]]
+    return Report(
+        base_held_out_loss=base["held_out_loss"],
+        base_unigram_loss=base["unigram_loss"],
+        base_steps=base["steps"],
+        held_out_loss_before=outcome.before,
+        held_out_loss_after=outcome.after,
+        fall_percent=fall_percent(outcome.before, outcome.after),
+        steps=finetune.STEPS,
+        lost_operations=outcome.lost,
+        last_durable_step=outcome.last_durable_step,
+        package_bytes=package,
+        device_sample=opened["sample"]["prompt"] + opened["sample"]["completion"],
+        samples=outcome.samples,
+        ledger_bytes=sum(file.stat().st_size for file in places.export.rglob("records") if file.is_file()),
+        ledger_records=sum(head.records for head in heads),
+        heads=heads,
+        seconds=dict(screen.seconds),
+    )
