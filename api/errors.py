@@ -128,7 +128,6 @@ KINDS: dict[str, Kind] = {
         507, "No space left", "Ask the operator to free space; nothing was changed, send it again then."
     ),
     "ledger_unavailable": Kind(503, "The ledger does not answer", _AGAIN),
-    "not_ready": Kind(503, "The server is not ready", "Wait until /readyz answers 200."),
     "no_decision": Kind(503, "Not decided in time", _AGAIN),
     "views_behind": Kind(
         503,

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorguard.crypto.hpke import HpkePrivateKey
+from tensorguard.ledger.envelope import key_id_of
+
+from producers.identities import Producer
+from tests.support.server import tensorguard, tensorguard_json
+
+HEAVY = ("torch", "transformers", "peft", "fastapi", "sqlalchemy", "uvicorn")
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data_dir = tmp_path_factory.mktemp("commands") / "data"
+    tensorguard_json("keys", "issue", "--data-dir", data_dir, "--tenant", "acme")
+    return data_dir
+
+
+def test_a_key_is_issued_listed_and_revoked_on_a_data_dir_without_a_server(data_dir: Path) -> None:
+    issued = tensorguard_json("keys", "issue", "--data-dir", data_dir, "--tenant", "acme", "--scope", "read")
+    assert issued["api_key"].startswith(f"tg-key-{issued['key_id']}-")
+    assert issued["scopes"] == ["read"]
+
+    def listed() -> Any:
+        rows = tensorguard_json("keys", "list", "--data-dir", data_dir, "--tenant", "acme")
+        return next(row for row in rows if row["key_id"] == issued["key_id"])
+
+    assert listed()["revoked_at"] is None
+    tensorguard("keys", "revoke", issued["key_id"], "--data-dir", data_dir)
+    assert listed()["revoked_at"]
+    again = tensorguard("keys", "revoke", issued["key_id"], "--data-dir", data_dir, check=False)
+    assert (again.returncode, "already_revoked" in again.stderr) == (1, True)
+
+
+def test_no_file_of_the_data_dir_holds_a_keys_secret(data_dir: Path) -> None:
+    key = tensorguard_json("keys", "issue", "--data-dir", data_dir, "--tenant", "acme")["api_key"]
+    secret = key.rpartition("-")[2].encode()
+    assert not [path for path in data_dir.rglob("*") if path.is_file() and secret in path.read_bytes()]
+
+
+def test_a_device_is_enrolled_by_its_public_keys(data_dir: Path, tmp_path: Path) -> None:
+    public = Producer("device", bytes(range(32))).public_key
+    sealed_to = HpkePrivateKey.generate().public_key
+    keys = tmp_path / "device.json"
+    keys.write_text(json.dumps({"public_key": public.hex(), "hpke_public_key": sealed_to.hex()}))
+    where = ("--data-dir", data_dir, "--tenant", "acme")
+    enrolled = tensorguard_json("devices", "enrol", *where, "--name", "till", "--public-keys", keys)
+    assert enrolled["key_id"] == key_id_of(public).hex()
+    assert [row["name"] for row in tensorguard_json("devices", "list", *where)] == ["till"]
+
+
+def test_an_export_with_its_receipt_verifies_offline(data_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "export"
+    tensorguard("ledger", "export", "--data-dir", data_dir, "--out", out)
+    assert tensorguard_json("audit", "verify", out, "--decisions", "--require-signed")["verified"]
+    records = tensorguard_json("ledger", "show", "--data-dir", data_dir, "--chain", "acme", "--limit", "100")
+    issued = next(row for row in records if row["event"] == "ApiKeyIssued")
+    for name, event in (("by-id", issued["event_id"]), ("by-place", f"acme:{issued['seq']}")):
+        tensorguard("ledger", "prove", event, "--out", tmp_path / name, "--data-dir", data_dir)
+        proven = tensorguard_json("audit", "receipt", tmp_path / name, "--trust-root", out / "trust-root.json")
+        assert (proven["chain"], proven["seq"], proven["event"]) == ("acme", issued["seq"], "ApiKeyIssued")
+
+
+def test_an_export_of_one_chain_has_the_platform_beside_it(data_dir: Path, tmp_path: Path) -> None:
+    rows = tensorguard_json("ledger", "export", "--data-dir", data_dir, "--out", tmp_path / "x", "--chain", "acme")
+    assert [row["chain"] for row in rows] == ["acme", "platform"]
+
+
+def test_a_rotated_signer_still_vouches_for_everything(data_dir: Path, tmp_path: Path) -> None:
+    rotated = tensorguard_json("signer", "rotate", "--data-dir", data_dir)
+    assert rotated["keys"] >= 2
+    tensorguard("ledger", "export", "--data-dir", data_dir, "--out", tmp_path / "export")
+    assert tensorguard_json("audit", "verify", tmp_path / "export", "--decisions", "--require-signed")["verified"]
+
+
+def test_views_are_rebuilt_by_command(data_dir: Path) -> None:
+    before = tensorguard_json("keys", "list", "--data-dir", data_dir)
+    rows = tensorguard_json("projections", "rebuild", "--data-dir", data_dir)
+    heads = tensorguard_json("ledger", "head", "--data-dir", data_dir)
+    assert {row["chain"]: row["records"] for row in rows} == {head["chain"]: head["size"] for head in heads}
+    assert tensorguard_json("keys", "list", "--data-dir", data_dir) == before
+
+
+WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
+    "a tenant of capitals": (("keys", "issue", "--tenant", "ACME"), 2, "usage"),
+    "an unknown scope": (("keys", "issue", "--tenant", "acme", "--scope", "rule"), 2, "usage"),
+    "an unknown key": (("keys", "revoke", "0" * 16), 1, "not_found"),
+    "an unknown chain": (("ledger", "show", "--chain", "nobody"), 1, "not_found"),
+    "an unknown event": (("ledger", "prove", "0" * 32, "--out", "/dev/null"), 1, "not_found"),
+    "a record to come": (("ledger", "prove", "acme:1000000", "--out", "/dev/null"), 1, "not_found"),
+    "an unknown model": (("models", "verify", "nobody"), 1, "not_found"),
+    "a model that is not there": (("models", "add", "m", "/nowhere"), 1, "model_not_found"),
+    "no file of keys": (
+        ("devices", "enrol", "--tenant", "acme", "--name", "x", "--public-keys", "/nowhere"),
+        2,
+        "usage",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_use_ends_with_its_exit_code_and_a_next_step(data_dir: Path, name: str) -> None:
+    arguments, status, code = WRONG[name]
+    done = (
+        tensorguard(*arguments, "--data-dir", data_dir, "--json", check=False)
+        if arguments[1] != "prove"
+        else (tensorguard(*arguments, "--data-dir", data_dir, check=False))
+    )
+    assert done.returncode == status, done.stderr
+    assert code in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_is_no_installation_is_not_made_one_by_looking(tmp_path: Path) -> None:
+    done = tensorguard("ledger", "head", "--data-dir", tmp_path / "typo", check=False)
+    assert done.returncode == 2
+    assert not (tmp_path / "typo").exists()
+
+
+def test_the_command_line_starts_without_anything_heavy() -> None:
+    script = f"""
+import sys, typer
+from api.commands import register
+register(typer.Typer())
+print([name for name in {HEAVY!r} if name in sys.modules])
+"""
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
