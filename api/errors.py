@@ -123,6 +123,12 @@ KINDS: dict[str, Kind] = {
         409, "The checkpoint is of another model or shape", "Load it into a run with its model and lora_config."
     ),
     "model_changed": Kind(409, "The model's files changed", "Ask the operator to restore the registered files."),
+    # Packages that could not be made.
+    "recipient_unknown": Kind(409, "A recipient is no device", "Enrol the device, then ask again."),
+    "nothing_to_package": Kind(409, "No adapter in the checkpoint", "Ask for a package of a checkpoint of a LoRA run."),
+    "model_unknown": Kind(409, "The base model is gone", "Ask the operator to register the base model again."),
+    "blob_not_found": Kind(409, "The checkpoint's files are gone", "Ask for a package of another checkpoint."),
+    "key_lost": Kind(409, "The tenant's key does not open", "Ask the operator to restore the installation's keys."),
     # The server's side.
     "storage_full": Kind(
         507, "No space left", "Ask the operator to free space; nothing was changed, send it again then."
