@@ -105,7 +105,7 @@ class Submitter:
             RejectedError: the authority's own commands were rejected.
         """
         if not is_chain_name(chain):
-            raise UsageError(f"{chain!r} is no name for a tenant: use lower-case letters, digits and dashes.")
+            raise UsageError(f"{chain!r} is no name for a tenant.", next_step="Use lower-case letters, digits, dashes.")
         commands: list[Command] = [self._enrolment(role) for role in _ENROLLED]
         if chain == PLATFORM:
             commands += self._public_keys()

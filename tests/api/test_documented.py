@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_the_page_names_every_scope_in_its_words() -> None:
 def test_each_route_asks_for_the_scope_that_the_page_names(doors: Doors, scope: str) -> None:
     only, without = doors.issue(TENANT, (scope,)), doors.issue(TENANT, tuple(set(keys.SCOPES) - {scope}))
     for (method, path), (wanted, _) in ROUTES.items():
-        sent = {"json": {}} if method == "POST" else {}
+        sent: dict[str, Any] = {"json": {}} if method == "POST" else {}
         concrete = path.replace("{seq}", "0")
         if wanted == scope:
             assert doors.call(method, concrete, key=without, **sent).status_code == 403, path

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
+import socket
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,3 +163,25 @@ def children(server: LiveServer) -> list[int]:
 
 def has_ended(descriptor: int) -> bool:
     return bool(select.select([descriptor], [], [], 10)[0])
+
+
+def test_a_server_on_a_damaged_ledger_ends_with_a_typed_error(data_dir: Path, tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(data_dir / "ledger.db")) as db, db:
+        db.execute("UPDATE records SET data = zeroblob(length(data)) WHERE seq = 3")
+    server = LiveServer(data_dir, tmp_path / "log").start(ready=False)
+    assert server.process is not None
+    assert server.process.wait(30) == 1
+    assert "ledger_corrupt" in server.log()
+    assert "audit verify" in server.log()
+    assert "Traceback" not in server.log()
+
+
+def test_a_taken_address_is_refused_before_anything_starts(data_dir: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        server = LiveServer(data_dir, tmp_path / "log", port=taken.getsockname()[1]).start(ready=False)
+        assert server.process is not None
+        assert server.process.wait(30) == 1
+    assert "address_unavailable" in server.log()
+    assert "child_started" not in server.log()
