@@ -1,8 +1,8 @@
 """Salted commitments: how the ledger refers to a batch, prompts or completions without holding them.
 
 ``commitment = SHA-256(DOMAIN || salt || SHA-256(canonical bytes))``. Whoever has the salt and the data can open a
-commitment to an auditor; with the salt forgotten, the ledger says nothing about the data. Nothing here does I/O or draws
-randomness.
+commitment to an auditor; with the salt forgotten, the ledger says nothing about the data. Nothing here does I/O or
+draws randomness.
 """
 
 from __future__ import annotations
