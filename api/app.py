@@ -30,7 +30,13 @@ _DESCRIPTION = (
 def create_app(platform: Platform) -> FastAPI:
     """The application; its platform's projector must be folding, and somebody must decide."""
     app = FastAPI(
-        title=TITLE, version=VERSION, description=_DESCRIPTION, lifespan=_lifespan, docs_url=None, redoc_url=None
+        title=TITLE,
+        version=VERSION,
+        description=_DESCRIPTION,
+        lifespan=_lifespan,
+        docs_url=None,
+        redirect_slashes=False,
+        redoc_url=None,
     )
     app.state.platform = platform
     app.add_middleware(Guard, body_bytes=platform.limits.body_bytes)

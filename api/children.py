@@ -36,10 +36,11 @@ def spawn(module: str, *arguments: str, pass_fds: Sequence[int] = ()) -> subproc
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A child by its name in logs, and how to start it."""
+    """A child by its name in logs, how to start it, and whom to tell that it ended."""
 
     name: str
     start: Callable[[], subprocess.Popen[bytes]]
+    ended: Callable[[], None] = lambda: None
 
 
 class Supervisor:
@@ -93,7 +94,11 @@ class Supervisor:
         except OSError:
             log.exception("child_not_started", child=child.name)
             return -1
-        return process.wait() if process else 0
+        if process is None:
+            return 0
+        status = process.wait()
+        child.ended()
+        return status
 
     def _started(self, child: Child) -> subprocess.Popen[bytes] | None:
         with self._lock:  # so that stop() sees every child that was started before it
@@ -142,3 +147,7 @@ class TrainerSeat:
         # At once, though it takes seconds to get ready: what clients send meanwhile waits under the new lease.
         self._dispatcher.assign(worker)
         return process
+
+    def ended(self) -> None:
+        """The trainer is gone: nobody gets runs until the next one is ready."""
+        self._dispatcher.assign(None)

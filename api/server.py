@@ -196,7 +196,7 @@ def _children(data_dir: Path, seat: TrainerSeat) -> Supervisor:
     return Supervisor(
         [
             Child("signer", lambda: spawn("producers.signer", *where)),
-            Child("trainer", seat.start),
+            Child("trainer", seat.start, seat.ended),
             Child("packager", lambda: spawn("processors.packager", *where)),
         ]
     )

@@ -38,4 +38,7 @@ class ViewsUnavailableError(ProjectionError):
     """The views' database does not answer or cannot be written."""
 
     code = "views_unavailable"
-    next_step = "Check free space and permissions of the data directory."
+    next_step = (
+        "Check free space and permissions of the data directory; if the file is damaged, run `tensorguard projections "
+        "rebuild`."
+    )

@@ -29,7 +29,7 @@ def demo(
     from rich.console import Console  # noqa: PLC0415 -- light start
 
     from api.demo import orchestrate  # noqa: PLC0415
-    from api.demo.report import show  # noqa: PLC0415
+    from api.demo.report import check, show  # noqa: PLC0415
     from api.demo.screen import Screen  # noqa: PLC0415
 
     screen = Screen(Console(stderr=as_json))
@@ -38,3 +38,4 @@ def demo(
         sys.stdout.write(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n")
     else:
         show(report, screen.console)
+    check(report)

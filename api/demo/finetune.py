@@ -25,8 +25,6 @@ END_OF_TEXT = "<|endoftext|>"
 ROWS, WINDOW = 16, 128
 HELD_OUT_ROWS = 64
 TEXT_BYTES = 800_000
-STEPS = 100
-STEPS_BEFORE_SAVING = 70
 LEARNING_RATE = 5e-3
 WARM_UP = 5
 IN_FLIGHT = 3
@@ -87,22 +85,22 @@ def _batches(rows: list[list[int]], *, whole: bool) -> Iterator[Batch]:
         yield {"input_ids": taken, "attention_mask": [[1] * WINDOW] * len(taken), "labels": taken}
 
 
-def learning_rate(step: int) -> float:
-    """The rate of a step (from 1): a short warm-up, then a cosine down to a tenth."""
-    return LEARNING_RATE * min(step / WARM_UP, 0.1 + 0.45 * (1 + math.cos(math.pi * step / STEPS)))
+def learning_rate(step: int, steps: int) -> float:
+    """The rate of a step (from 1) of so many: a short warm-up, then a cosine down to a tenth."""
+    return LEARNING_RATE * min(step / WARM_UP, 0.1 + 0.45 * (1 + math.cos(math.pi * step / steps)))
 
 
-def send_step(run: TrainingClient, data: Dataset, step: int) -> Pair:
-    """Ask for one step; nothing is waited for."""
+def send_step(run: TrainingClient, data: Dataset, step: int, steps: int) -> Pair:
+    """Ask for one step of so many; nothing is waited for."""
     forward = run.forward_backward(data.train[(step - 1) % len(data.train)])
-    return forward, run.optim_step(learning_rate(step))
+    return forward, run.optim_step(learning_rate(step, steps))
 
 
-def train(run: TrainingClient, data: Dataset, first: int, last: int, progress: Progress) -> None:
-    """Make steps ``first`` to ``last``, a few always under way, so that the trainer never waits for the network."""
+def train(run: TrainingClient, data: Dataset, part: range, steps: int, progress: Progress) -> None:
+    """Make a part of so many steps, a few always under way, so that the trainer never waits for the network."""
     under_way: deque[Pair] = deque()
-    for step in range(first, last + 1):
-        under_way.append(send_step(run, data, step))
+    for step in part:
+        under_way.append(send_step(run, data, step, steps))
         if len(under_way) >= IN_FLIGHT:
             _finish(under_way.popleft(), progress)
     while under_way:

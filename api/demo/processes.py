@@ -48,14 +48,16 @@ def tensorguard(*arguments: str | Path, environment: Mapping[str, str] | None = 
     return json.loads(done.stdout)
 
 
-def make_base_model(out: Path, text: Path | None, log: Path, progress: Callable[[int, int, float], None]) -> Any:
+def make_base_model(
+    out: Path, text: Path | None, steps: int, log: Path, progress: Callable[[int, int, float], None]
+) -> Any:
     """Make the base model in a process of its own; its report.
 
     Raises:
         PartFailedError: it was not made, or does not beat the unigram model.
     """
     given = ["--text", str(text)] if text else []
-    command = [sys.executable, "-m", "api.demo.base_model", "--out", str(out), *given]
+    command = [sys.executable, "-m", "api.demo.base_model", "--out", str(out), "--steps", str(steps), *given]
     report: Any = None
     with log.open("ab") as errors, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as maker:
         for line in maker.stdout or ():

@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from api.demo.errors import PartFailedError
+
 LEAST_FALL_PERCENT = 5.0
 
 
@@ -60,6 +62,19 @@ class Report:
 def fall_percent(before: float, after: float) -> float:
     """By how much a loss has fallen, in percent of what it was."""
     return 100 * (before - after) / before
+
+
+def check(report: Report) -> None:
+    """Whether the demo showed what it claims.
+
+    Raises:
+        PartFailedError: the held-out loss did not fall enough.
+    """
+    if not report.fall_percent >= LEAST_FALL_PERCENT:
+        raise PartFailedError(
+            f"The held-out loss fell by {report.fall_percent:.1f} % only; {LEAST_FALL_PERCENT:g} % is the claim.",
+            next_step="Look at the base model's loss: with little or odd text there is little to build on.",
+        )
 
 
 def show(report: Report, console: Console) -> None:

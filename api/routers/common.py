@@ -14,8 +14,10 @@ from api.submission import Asked
 
 ALIAS = "/api"
 LONGEST_POLL = 30.0
+BODY = (400, 413, 415)
+"""What can be wrong with a body before its values are looked at."""
 
-__all__ = ["Asking", "Cursor", "IdempotencyKey", "Limit", "PlatformOf", "errors", "run_in_threadpool"]
+__all__ = ["BODY", "Asking", "Cursor", "IdempotencyKey", "Limit", "PlatformOf", "errors", "run_in_threadpool"]
 
 
 def _platform(request: Request) -> Platform:
@@ -53,9 +55,12 @@ class Asking:
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The declared problems of a route: those every route has, and the ones named."""
+    """The declared problems of a route: those every route with a key has, and the ones named."""
     content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": _MEANING[status], "content": content} for status in {401, 403, 422, 503, *statuses}}
+    return {
+        status: {"description": _MEANING[status], "content": content}
+        for status in sorted({401, 403, 422, 500, 503, *statuses})
+    }
 
 
 _MEANING = {
@@ -68,6 +73,7 @@ _MEANING = {
     415: "Another content type",
     422: "Not valid",
     429: "Too much is waiting",
+    500: "A fault of ours",
     503: "Not now",
     507: "No space left",
 }

@@ -14,7 +14,7 @@ from api import responses as r
 from api.auth import Caller, Packager, Reader
 from api.errors import ApiError
 from api.platform import Platform
-from api.routers.common import LONGEST_POLL, Asking, Cursor, Limit, PlatformOf, errors, run_in_threadpool
+from api.routers.common import BODY, LONGEST_POLL, Asking, Cursor, Limit, PlatformOf, errors, run_in_threadpool
 from api.submission import Asked
 from projections.models import Package
 from schemas import commands
@@ -26,7 +26,7 @@ RECEIPT_SECONDS = 10.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@router.post("", status_code=202, responses=errors(400, 404, 409, 413, 507))
+@router.post("", status_code=202, responses=errors(*BODY, 404, 409, 507))
 async def request_package(
     body: q.PackageRequest, caller: Packager, ask: Annotated[Asking, Depends()], platform: PlatformOf
 ) -> r.PackageInfo:

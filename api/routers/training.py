@@ -13,7 +13,7 @@ from api import responses as r
 from api.auth import Caller, Reader, Trainer
 from api.errors import ApiError
 from api.platform import Platform
-from api.routers.common import Asking, Cursor, Limit, PlatformOf, errors, run_in_threadpool
+from api.routers.common import BODY, Asking, Cursor, Limit, PlatformOf, errors, run_in_threadpool
 from api.submission import Asked, Private, Sealed
 from processors.catalogue import linear_modules, model_dir
 from processors.errors import ModelError
@@ -24,11 +24,11 @@ from schemas.types import LoraSpec, OptimizerSpec
 router = APIRouter(prefix="/v1/training_clients", tags=["training"])
 LISTING = "training_clients"
 ALL_LINEAR = "all-linear"
-_CHANGES = errors(400, 404, 409, 413, 429, 507)
+_CHANGES = errors(*BODY, 404, 409, 429, 507)
 Ask = Annotated[Asking, Depends()]
 
 
-@router.post("", status_code=201, responses=errors(400, 404, 409, 413, 507))
+@router.post("", status_code=201, responses=errors(*BODY, 404, 409, 507))
 async def create_training_client(
     config: q.TrainingConfig, caller: Trainer, ask: Ask, platform: PlatformOf
 ) -> r.TrainingClientInfo:
