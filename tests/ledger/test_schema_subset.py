@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -26,6 +27,14 @@ def command(*fields: Any, name: str = "tensorguard.command.X") -> str:
 
 def nested(depth: int) -> Any:
     return {"type": "array", "items": nested(depth - 1)} if depth else "long"
+
+
+def nested_by_name(depth: int) -> list[Any]:
+    """Records that each hold the one defined before them: no text nests deeply, a value of the last one does."""
+    types = ["long", *(f"a.T{i}" for i in range(depth))]
+    return [
+        {"type": "record", "name": name, "fields": [{"name": "f", "type": inner}]} for inner, name in pairwise(types)
+    ]
 
 
 FIXED = {"type": "fixed", "name": "a.F", "size": 4}
@@ -70,6 +79,8 @@ FORBIDDEN = {
     "a field that is a number": '{"type":"record","name":"tensorguard.command.X","fields":[1]}',
     "fields that are an object": '{"type":"record","name":"tensorguard.command.X","fields":{}}',
     "too deep": command(nested(16)),
+    "too deep by names": command(*nested_by_name(16)),
+    "too deep at the place of a name": command(*nested_by_name(14), {"type": "array", "items": ["null", "a.T13"]}),
 }
 
 
@@ -85,6 +96,7 @@ ALLOWED = {
     "everything": command("bytes", "string", "boolean", "int", "long", "double", ["null", FIXED], "a.F"),
     "an enum": command({"type": "enum", "name": "a.E", "symbols": ["p", "q"]}),
     "fifteen deep": command(nested(15)),
+    "fifteen deep by names": command(*nested_by_name(15)),
 }
 
 

@@ -217,36 +217,38 @@ def check_schema(kind, name, text):
 
 
 def subset(schema, names, depth):
+    """How deep values of the schema nest; names says so of each type defined so far."""
     need(depth <= 16, "depth")
     if isinstance(schema, str):
         need(schema in names or schema in ("bytes", "string", "boolean", "int", "long", "double"), "unknown type")
-    elif isinstance(schema, list):
+        need(depth + names.get(schema, 0) <= 16, "depth")
+        return names.get(schema, 0)
+    if isinstance(schema, list):
         need(len(schema) == 2 and schema[0] == "null" and not isinstance(schema[1], list), "union")
-        subset(schema[1], names, depth + 1)
-    else:
-        need(isinstance(schema, dict) and isinstance(schema.get("type"), str) and schema["type"] in KEYS, "type")
-        required, optional = (set(keys.split()) for keys in KEYS[schema["type"]])
-        need(required <= set(schema) <= required | optional, "keys")
-        subset_of_named(schema, names, depth)
+        return 1 + subset(schema[1], names, depth + 1)
+    need(isinstance(schema, dict) and isinstance(schema.get("type"), str) and schema["type"] in KEYS, "type")
+    required, optional = (set(keys.split()) for keys in KEYS[schema["type"]])
+    need(required <= set(schema) <= required | optional, "keys")
+    return subset_of_named(schema, names, depth)
 
 
 def subset_of_named(schema, names, depth):
     if schema["type"] == "array":
-        subset(schema["items"], names, depth + 1)
-        return
-    name = schema["name"]
+        return 1 + subset(schema["items"], names, depth + 1)
+    name, nesting = schema["name"], 0
     need(isinstance(name, str) and re.fullmatch(rf"{PART}(\.{PART})+", name) and name not in names, "name")
     if schema["type"] == "record":
         need(isinstance(schema["fields"], list), "fields")
         for field in schema["fields"]:
             need(isinstance(field, dict) and {"name", "type"} <= set(field) <= {"name", "type", "default", "doc"}, "")
-            subset(field["type"], names, depth + 1)
+            nesting = max(nesting, 1 + subset(field["type"], names, depth + 1))
         distinct_parts([field["name"] for field in schema["fields"]])
     elif schema["type"] == "enum":
         distinct_parts(schema["symbols"])
     else:
         need(type(schema["size"]) is int and 1 <= schema["size"] <= 65_535, "size")
-    names[name] = schema
+    names[name] = nesting
+    return nesting
 
 
 def distinct_parts(parts):

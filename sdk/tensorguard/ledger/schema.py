@@ -24,6 +24,7 @@ MAX_DEPTH = 16
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+")
 _SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NULLABLE = 2
+_TOO_DEEP = "A schema is nested too deeply."
 
 
 def check_schema(kind: str, name: str | None, text: str) -> str:
@@ -40,7 +41,7 @@ def check_schema(kind: str, name: str | None, text: str) -> str:
     """
     schema = _parse(text)
     body = _event_body(schema, text) if kind == "event" else schema
-    _check(schema, set(), 0)
+    _check(schema, {}, 0)
     namespace, _, found = body["name"].rpartition(".")
     if body["type"] != "record" or namespace != f"tensorguard.{kind}" or name not in (None, found):
         raise MalformedRecordError(f"A schema is not that of the {kind} that it is registered for.")
@@ -68,49 +69,54 @@ def _event_body(schema: Any, text: str) -> Any:
     raise MalformedRecordError("A schema of an event is not composed of meta, command and body.")
 
 
-def _check(schema: Any, names: set[str], depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise MalformedRecordError("A schema is nested too deeply.")
+def _check(schema: Any, names: dict[str, int], depth: int) -> int:
+    """How deep the values of a type nest; ``names`` says so of each type that is defined before."""
+    _require(depth <= MAX_DEPTH, _TOO_DEEP)
     if isinstance(schema, str):
         _require(schema in SCALARS or schema in names, "A schema uses a type that is not defined before.")
-    elif isinstance(schema, list):
+        height = names.get(schema, 0)
+        _require(depth + height <= MAX_DEPTH, _TOO_DEEP)
+        return height
+    if isinstance(schema, list):
         _require(len(schema) == _NULLABLE and schema[0] == "null", "A union is not of null and one type.")
         _require(not isinstance(schema[1], list), "A union stands inside a union.")
-        _check(schema[1], names, depth + 1)
-    else:
-        _check_complex(schema, names, depth)
+        return 1 + _check(schema[1], names, depth + 1)
+    return _check_complex(schema, names, depth)
 
 
-def _check_complex(schema: Any, names: set[str], depth: int) -> None:
+def _check_complex(schema: Any, names: dict[str, int], depth: int) -> int:
     _require(isinstance(schema, dict) and isinstance(schema.get("type"), str), "A schema holds no type.")
     needed, optional = KEYS.get(schema["type"], (set[str](), set[str]()))
     _require(
         bool(needed) and needed <= set(schema) <= needed | optional, "A schema has a type or key that is not allowed."
     )
     if schema["type"] == "array":
-        _check(schema["items"], names, depth + 1)
-        return
+        return 1 + _check(schema["items"], names, depth + 1)
     _require(isinstance(schema["name"], str) and bool(_NAME.fullmatch(schema["name"])), "A name in a schema is none.")
-    _require(schema["name"] not in names | SCALARS, "A schema defines a name twice.")
+    _require(schema["name"] not in names.keys() | SCALARS, "A schema defines a name twice.")
+    height = 0
     if schema["type"] == "record":
-        _check_fields(schema["fields"], names, depth)
+        height = _check_fields(schema["fields"], names, depth)
     elif schema["type"] == "enum":
         _require(_distinct(schema["symbols"]), "An enum's symbols are not distinct names.")
     else:
         size = schema["size"]
         _require(type(size) is int and 0 < size <= fmt.MAX_RECORD_BYTES, "A fixed type has no possible size.")
-    names.add(schema["name"])
+    names[schema["name"]] = height
+    return height
 
 
-def _check_fields(fields: Any, names: set[str], depth: int) -> None:
+def _check_fields(fields: Any, names: dict[str, int], depth: int) -> int:
     _require(isinstance(fields, list) and bool(fields), "A record in a schema has no fields.")
+    height = 0
     for field in fields:
         keys = set(field) if isinstance(field, dict) else set[str]()
         _require(
             {"name", "type"} <= keys <= {"name", "type", "default", "doc"}, "A field has a key that is not allowed."
         )
-        _check(field["type"], names, depth + 1)
+        height = max(height, 1 + _check(field["type"], names, depth + 1))
     _require(_distinct([field["name"] for field in fields]), "A record's fields have no distinct names.")
+    return height
 
 
 def _distinct(names: Any) -> bool:
