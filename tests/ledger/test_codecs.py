@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -120,6 +121,23 @@ def test_one_signature_covers_each_payload_of_a_batch_and_no_other(payloads: lis
         forged.verify(raw(key))
     with pytest.raises(SignatureInvalidError):
         one.verify(raw(ed25519("another")))
+
+
+def test_the_signature_of_a_batch_is_checked_once_and_vouches_for_nothing_else() -> None:
+    key, other = ed25519("batch"), ed25519("another")
+    signed = envelope.sign_batch([b"%d" % i for i in range(100)], raw(key), key.sign)
+    envelope._is_signed.cache_clear()
+    for command in signed:
+        command.verify(raw(key))
+    assert envelope._is_signed.cache_info().misses == 1
+    for forged in (
+        replace(signed[0], payload=b"?"),
+        replace(signed[0], signature=bytes(64)),
+        replace(signed[1], batch_index=0),
+        replace(signed[0], key_id=envelope.key_id_of(raw(other))),
+    ):
+        with pytest.raises(SignatureInvalidError):
+            forged.verify(raw(other) if forged.key_id != signed[0].key_id else raw(key))
 
 
 def test_a_batch_path_of_a_wrong_length_is_refused() -> None:
