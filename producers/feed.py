@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tensorguard.ledger.errors import LedgerError
 from tensorguard.ledger.record import Meta, Record, decode_meta, decode_record
 
 from schemas.codec import EVENTS, decode_event, event_schema
@@ -57,13 +58,18 @@ class Feed:
     def poll(self, limit: int = 512) -> list[Recorded]:
         """The next records, per chain in order; at most ``limit``. Empty when all is read.
 
+        A chain with a record that cannot be read holds up no other one: it is spoken of when nothing else is left.
+
         Raises:
             MalformedRecordError: a record is of a schema that neither this build nor its chain knows.
         """
         found: list[Recorded] = []
+        faults: list[LedgerError] = []
         for chain in self._in_turn():
             if len(found) < limit:
-                found += self._next(chain, limit - len(found))
+                found += self._next(chain, limit - len(found), faults)
+        if faults and not found:
+            raise faults[0]
         return found
 
     def wait(self, timeout: float) -> bool:
@@ -78,9 +84,15 @@ class Feed:
         first = self._turn % len(chains) if chains else 0
         return chains[first:] + chains[:first]
 
-    def _next(self, chain: str, limit: int) -> list[Recorded]:
+    def _next(self, chain: str, limit: int, faults: list[LedgerError]) -> list[Recorded]:
+        """What can be read of a chain's next records; why no more of them can goes to ``faults``."""
         start = self.positions.get(chain, 0)
-        found = [self._typed(chain, data) for data in self._reader.read(chain, start, limit)]
+        found: list[Recorded] = []
+        try:
+            for data in self._reader.read(chain, start, limit):
+                found.append(self._typed(chain, data))  # noqa: PERF401 -- what stands before a fault is kept
+        except LedgerError as error:
+            faults.append(error)
         self.positions[chain] = start + len(found)
         return found
 

@@ -84,11 +84,14 @@ def decode_event(name: str, body: Mapping[str, Any]) -> Event:
     """The typed event of a decoded record's body.
 
     Raises:
-        MalformedRecordError: an event this build does not know.
+        MalformedRecordError: an event this build does not know, or one that lacks a field that this build needs.
     """
     if name not in EVENTS:
         raise MalformedRecordError(f"No event {name!r} is known to this build.")
-    return from_dict(EVENTS[name], body)
+    try:
+        return from_dict(EVENTS[name], body)
+    except (KeyError, TypeError) as error:
+        raise MalformedRecordError(f"This build cannot read {name!r} as it was written.") from error
 
 
 def to_dict(message: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from tensorguard.ledger import avro
 from tensorguard.ledger import format as fmt
 from tensorguard.ledger.errors import MalformedRecordError
 from tensorguard.ledger.record import GENESIS_PREV_HASH, Meta, encode_record
@@ -121,3 +122,55 @@ def test_records_of_another_release_are_read_by_the_schema_that_their_chain_regi
     with pytest.raises(MalformedRecordError):
         Feed(engine, chains=lambda chain: chain == "torn").poll()
     engine.close()
+
+
+def without_its_only_field(text: str) -> str:
+    schema = json.loads(text)
+    schema["fields"][2]["type"]["fields"] = [{"name": "other", "type": "string"}]
+    return fmt.compact(schema)
+
+
+UNREADABLE = {
+    "a record that lacks a field": without_its_only_field(event_schema("ApiKeyRevoked").text),
+    "a record of one part": fmt.compact(
+        {"type": "record", "name": "tensorguard.record.X", "fields": [{"name": "meta", "type": fmt.META}]}
+    ),
+}
+
+
+@pytest.mark.parametrize("text", UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_a_record_that_this_release_cannot_read_is_our_error(tmp_path: Path, text: str) -> None:
+    registered = SchemaRegistered("event", "ApiKeyRevoked", fmt.schema_digest(text), text)
+    meta = Meta(bytes(32), "odd", 1, 1, fmt.schema_digest(text), bytes(16), "chain", 1, 1, None, None, None)
+    value = {"meta": meta.to_dict(), "command": None, "body": {"other": "?"}}
+    schema = avro.parse(text)
+    odd = avro.encode(schema, {name: value[name] for name in (field["name"] for field in schema["fields"])})
+    engine = SqliteEngine(tmp_path / "ledger.db")
+    records = [recorded(0, event_schema("SchemaRegistered").text, registered), odd]
+    engine.commit(Commit(engine.open_epoch(), [Append("odd", 0, records)]))
+    feed = Feed(engine)
+    assert [each.seq for each in feed.poll()] == [0]
+    with pytest.raises(MalformedRecordError):
+        feed.poll()
+    engine.close()
+
+
+def test_a_record_that_cannot_be_read_loses_none_of_the_others_and_holds_up_no_other_chain(ledger: Ledger) -> None:
+    ledger.submitter.ensure_chain("beta")  # Whoever writes later has read the sound chain.
+    sizes = {chain: ledger.engine.size(chain) for chain in ledger.engine.chains()}
+    with ledger.engine._store.durable() as db:
+        (acme,) = db.execute("SELECT id FROM chains WHERE name = 'acme'").fetchone()
+        db.execute("UPDATE records SET data = x'00' WHERE seq = 5 AND chain = ?", (acme,))
+    for first in range(3):  # Whichever chain has its turn first.
+        feed = Feed(ledger.engine)
+        for _ in range(first):
+            feed._in_turn()
+        seen = feed.poll()
+        with pytest.raises(MalformedRecordError):
+            feed.poll()
+        assert {(each.chain, each.seq) for each in seen} == {
+            *(("acme", seq) for seq in range(5)),
+            *((chain, seq) for chain in ("beta", "platform") for seq in range(sizes[chain])),
+        }
+    ledger.submitter.ensure_chain("gamma")
+    assert {each.chain for each in feed.poll()} == {"gamma"}

@@ -104,8 +104,11 @@ def decode_record(data: bytes, schemas: Mapping[bytes, str]) -> Record:
         raise MalformedRecordError(f"Record {meta.seq} of {meta.chain!r} uses a schema that is not registered.")
     schema = _parsed(text)
     value = avro.decode(schema, data)
-    command = SignedCommand.from_dict(value["command"]) if value["command"] else None
-    return Record(Meta(**value["meta"]), command, schema["name"].rpartition(".")[2], value["body"])
+    try:
+        command = SignedCommand.from_dict(value["command"]) if value["command"] else None
+        return Record(Meta(**value["meta"]), command, schema["name"].rpartition(".")[2], value["body"])
+    except (KeyError, TypeError) as error:
+        raise MalformedRecordError("A record's schema is not composed of meta, command and body.") from error
 
 
 def position_cause(chain: str, seq: int) -> bytes:
