@@ -15,12 +15,13 @@ from tensorguard.ledger import format as fmt
 from tensorguard.ledger.errors import LedgerError, MalformedRecordError
 from tensorguard.ledger.record import Meta, Record, decode_record, encode_record, event_id
 from tensorguard.ledger.report import Finding
+from tensorguard.ledger.schema import check_schema
 
 from producers.deciders import engine, registry
 from producers.deciders.chain import ChainState
 from producers.deciders.context import Rejected
 from schemas import codec
-from schemas.events import CommandRejected
+from schemas.events import CommandRejected, SchemaRegistered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -190,8 +191,17 @@ class _Replay:
         self._states[stream] = registry.evolve(self._states.get(stream), stream, event)
         self._versions[stream] += 1
         self._seq += 1
-        if record.event == "SchemaRegistered" and record.body["kind"] == "event":
-            self._schemas[record.body["schema"]] = record.body["text"]
+        if isinstance(event, SchemaRegistered) and event.kind == "event":
+            self._register(event)
+
+    def _register(self, registered: SchemaRegistered) -> None:
+        try:
+            check_schema(registered.kind, registered.name, registered.text)
+        except LedgerError as error:
+            self._report(error.code, error.detail)
+            return
+        if fmt.schema_digest(registered.text) == registered.schema:
+            self._schemas[registered.schema] = registered.text
 
     def _report(self, code: str, detail: str) -> None:
         if len(self.findings) < MAX_FINDINGS:

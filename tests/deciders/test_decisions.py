@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from producers.deciders import engine
 from producers.deciders.context import Rejected
 from producers.decisions import replay
+from schemas import codec
 from schemas import commands as c
 from schemas import events as e
 from tests.deciders.examples import make
@@ -186,6 +187,27 @@ def test_the_finding_names_the_record() -> None:
 
 def test_a_chain_that_is_presented_as_another_ones_is_found() -> None:
     assert "unauthenticated_command" in [finding.code for finding in replay("umbrella", session().records())]
+
+
+REGISTERED_FALSELY: dict[str, Callable[[e.SchemaRegistered], e.SchemaRegistered]] = {
+    "another text under the digest": lambda r: replace(r, text=r.text.replace("lost_operations", "found_operations")),
+    "a text that is no record's": lambda r: replace(r, text=codec.command_schema("CloseRun").text),
+    "a text that is no schema": lambda r: replace(r, text="{"),
+}
+
+
+@pytest.mark.parametrize("falsify", REGISTERED_FALSELY.values(), ids=REGISTERED_FALSELY.keys())
+def test_a_schema_that_is_registered_falsely_is_a_finding_and_never_an_exception(
+    falsify: Callable[[e.SchemaRegistered], e.SchemaRegistered],
+) -> None:
+    scribe = session()
+    entries = [
+        replace(entry, event=falsify(entry.event))
+        if isinstance(entry.event, e.SchemaRegistered) and entry.event.name == "RunRolledBack"
+        else entry
+        for entry in scribe.entries
+    ]
+    assert "malformed_record" in codes(scribe.chain, entries)
 
 
 def test_an_unreadable_record_ends_the_replay_with_a_finding() -> None:
