@@ -19,6 +19,7 @@ from producers.sequencer.timekeeper import Timekeeper
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
 
     from producers.clock import Clock
     from producers.engines.port import LogEngine
@@ -30,7 +31,11 @@ _log = structlog.get_logger("sequencer")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Entries per micro-batch; records between snapshots; seconds of waiting when idle and when storage is full."""
+    """Entries per micro-batch; records between snapshots; seconds of waiting when idle and when storage is full.
+
+    A chain of more streams than ``snapshot_every`` has as many records between its snapshots as it has streams: what a
+    snapshot costs grows with them, so what snapshots cost per record does not.
+    """
 
     batch: int = 1024
     snapshot_every: int = 10_000
@@ -103,7 +108,7 @@ class Sequencer:
             batch.take(entry)
         self._engine.commit(batch.commit())
         self._adopt(batch)
-        self._take_snapshots(self._limits.snapshot_every)
+        self._take_snapshots(lambda fold: max(self._limits.snapshot_every, len(fold.streams)))
         return len(entries)
 
     def run(self, stop: threading.Event) -> None:
@@ -125,7 +130,7 @@ class Sequencer:
 
     def close(self) -> None:
         """Leave snapshots behind, so that the next start folds little."""
-        self._take_snapshots(1)
+        self._take_snapshots(lambda _: 1)
 
     def _fold_of(self, chain: str) -> ChainFold:
         return self._folds.get(chain) or ChainFold(chain)
@@ -135,10 +140,10 @@ class Sequencer:
             if draft.head.size:
                 self._folds.setdefault(chain, ChainFold(chain)).adopt(draft)
 
-    def _take_snapshots(self, every: int) -> None:
+    def _take_snapshots(self, every: Callable[[ChainFold], int]) -> None:
         try:
             for chain, fold in self._folds.items():
-                if fold.head.size - self._snapshots.get(chain, 0) >= every:
+                if fold.head.size - self._snapshots.get(chain, 0) >= every(fold):
                     self._engine.save_snapshot(snapshot.take(fold))
                     self._snapshots[chain] = fold.head.size
         except StorageFullError:

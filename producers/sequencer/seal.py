@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from tensorguard.ledger import format as fmt
 from tensorguard.ledger.merkle import leaf_hash
-from tensorguard.ledger.record import Meta, encode_record, event_id
+from tensorguard.ledger.record import Meta, encode_record, event_id, position_cause
 
 from producers.deciders.registry import CHAIN_STREAM
 from schemas.codec import WrittenSchema, command_schema, event_schema, to_dict
@@ -98,7 +97,7 @@ class Sealer:
             seq=fold.head.size,
             epoch=self._writer.epoch,
             schema=schema.digest,
-            event_id=event_id(origin.cause or own_cause(fold.chain, fold.head.size), name, origin.index),
+            event_id=event_id(origin.cause or position_cause(fold.chain, fold.head.size), name, origin.index),
             stream=stream,
             stream_seq=fold.version_of(stream),
             recorded_at=self._now,
@@ -109,8 +108,3 @@ class Sealer:
         data = encode_record(schema.text, meta, origin.signed, to_dict(event))
         fold.apply(meta, event, leaf_hash(data))
         self.records.append(data)
-
-
-def own_cause(chain: str, seq: int) -> bytes:
-    """What stands for the cause in the event ids of the sequencer's own records: 16 bytes."""
-    return sha256(b"chain\x00" + chain.encode() + seq.to_bytes(8, "big")).digest()[:16]

@@ -153,6 +153,18 @@ def test_snapshots_are_taken_every_so_many_records(ledger: Ledger) -> None:
     assert stored.size == ledger.engine.size("acme")
 
 
+def test_a_chain_of_many_streams_is_snapshot_as_seldom_as_it_has_streams(ledger: Ledger) -> None:
+    sequencer = ledger.sequencer(Limits(snapshot_every=50))
+    sizes = []
+    for _ in range(10):
+        ledger.submit(*[ledger.issue() for _ in range(50)])
+        sequencer.step()
+        stored = ledger.engine.load_snapshot("acme")
+        sizes.append(stored.size if stored else 0)
+    assert len(set(sizes)) <= 5, sizes
+    ledger.verify()
+
+
 SNAPSHOT_DAMAGE = {
     "flipped": "UPDATE snapshots SET data = CAST(replace(data, 'head', 'haed') AS BLOB)",
     "emptied": "UPDATE snapshots SET data = x''",
