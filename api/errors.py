@@ -131,7 +131,9 @@ KINDS: dict[str, Kind] = {
     "key_lost": Kind(409, "The tenant's key does not open", "Ask the operator to restore the installation's keys."),
     # The server's side.
     "storage_full": Kind(
-        507, "No space left", "Ask the operator to free space; nothing was changed, send it again then."
+        507,
+        "No space left",
+        "Ask the operator to free space, then send it again with the same Idempotency-Key: it has effect once.",
     ),
     "ledger_unavailable": Kind(503, "The ledger does not answer", _AGAIN),
     "no_decision": Kind(503, "Not decided in time", _AGAIN),

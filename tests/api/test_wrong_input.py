@@ -9,7 +9,9 @@ import pytest
 
 from api.errors import KINDS
 from api.platform import DoorLimits
+from producers.engines.sqlite import SqliteEngine
 from tests.support.doors import POSITIONS, VOCABULARY, Doors, batch, open_doors
+from tests.support.ledgers import limit_storage
 
 RUNS = "/v1/training_clients"
 CANARY = "canary-in-the-coal-mine"
@@ -207,6 +209,29 @@ def test_a_closed_training_client_takes_nothing_more_and_closes_once(doors: Door
     assert doors.post(f"{RUNS}/{run}/close")["closed_at"] is not None
     answer = doors.call("POST", f"{RUNS}/{run}/forward_backward", json=forward())
     assert (answer.status_code, answer.json()["code"]) == (409, "run_closed")
+
+
+def test_a_full_disk_is_said_and_what_is_sent_again_has_effect_once(doors: Doors) -> None:
+    run = doors.create()
+    engine = doors.platform.engine
+    assert isinstance(engine, SqliteEngine)
+    size = engine.size("acme")
+    limit_storage(engine, pages=0)
+    body, path = {"prompts": ["a"]}, f"{RUNS}/{run}/sample"
+    for number in range(100):  # until the last pages are used up
+        key = {"Idempotency-Key": str(number)}
+        answer = doors.call("POST", path, json=body, headers=key)
+        if answer.status_code != 202:
+            break
+    assert (answer.status_code, answer.json()["code"]) == (507, "storage_full")
+    assert doors.get(f"{RUNS}/{run}")["status"] == "open"
+    limit_storage(engine, pages=None)
+    assert doors.platform.projector.wait_for("acme", size + number, 10) or not engine.intake(
+        engine.intake_position(), 1
+    )
+    sent = [doors.operate(run, "sample", body, headers=key) for _ in range(2)]
+    assert sent[0] == sent[1]
+    assert sent[0]["op_seq"] == number + 1
 
 
 def test_a_fault_of_ours_says_nothing_about_itself(doors: Doors, capfd: pytest.CaptureFixture[str]) -> None:
