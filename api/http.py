@@ -14,7 +14,7 @@ import structlog
 
 from api import problems
 from api.errors import ApiError
-from api.logs import place_of
+from producers.logs import place_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

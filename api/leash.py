@@ -11,7 +11,7 @@ import runpy
 import signal
 import sys
 
-from api import logs
+from producers import logs
 
 _PR_SET_PDEATHSIG = 1
 

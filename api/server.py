@@ -20,7 +20,6 @@ import structlog
 import uvicorn
 from tensorguard.errors import TensorGuardError
 
-from api import logs
 from api.app import create_app
 from api.children import Child, Supervisor, TrainerSeat, spawn
 from api.errors import AddressUnavailableError, PartFailedError, ServerRunningError
@@ -28,6 +27,7 @@ from api.platform import DoorLimits, Platform
 from processors.channel import SideChannel
 from processors.dispatcher import Dispatcher
 from processors.runners.embedded import EmbeddedRunner
+from producers import logs
 from producers.errors import WriterActiveError
 from producers.files import replace_file
 from producers.sequencer import Sequencer, SequencerLock

@@ -1,22 +1,60 @@
-"""Structured logs: one JSON object a line on standard error; never a payload."""
+"""Logs of every process of the platform: one JSON object a line on stderr, without the text of foreign exceptions.
+
+A traceback or a foreign exception's text may quote a prompt or a path of a request, so both are reduced to the type and
+the place of the exception.
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
+import traceback
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping, Sequence
 
-def log_to_stderr() -> None:
-    """Set up logging for a process of the platform."""
+
+def configure(level: int = logging.INFO) -> None:
+    """Send structlog's and the standard library's logs to stderr; call it once a process."""
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        processors=[structlog.contextvars.merge_contextvars, *_processors(), structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_processors(),
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+def _processors() -> Sequence[Any]:
+    return (
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        place_of_exception,
+    )
+
+
+def place_of_exception(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replace an exception by its type and where it was raised."""
+    info = event.pop("exc_info", None)
+    error = sys.exc_info()[1] if info is True else info[1] if isinstance(info, tuple) else info
+    return event if not isinstance(error, BaseException) else {**event, **place_of(error)}
+
+
+def place_of(error: BaseException) -> dict[str, str]:
+    """The type of an exception and where it was raised, without its text."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else "?"
+    return {"error": type(error).__name__, "at": place}

@@ -75,7 +75,7 @@ def workbench(data_dir: Path, *, create: bool = False) -> Iterator[Workbench]:
     """
     from contextlib import closing  # noqa: PLC0415 -- light start
 
-    from api import logs  # noqa: PLC0415
+    from producers import logs  # noqa: PLC0415
     from producers.installation import Installation  # noqa: PLC0415
     from producers.submitter import Submitter  # noqa: PLC0415
 

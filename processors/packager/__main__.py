@@ -20,8 +20,8 @@ from processors.keys.file import FileKeyProvider
 from processors.packager.packager import Packager
 from processors.packager.workbench import Workbench
 from processors.runners.embedded import EmbeddedRunner
+from producers import logs
 from producers.installation import Installation
-from producers.logs import log_to_stderr
 from producers.secretfiles import read_secret
 
 
@@ -33,7 +33,7 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    log_to_stderr()
+    logs.configure()
     harden_process()
     try:
         installation = Installation.open(arguments.data_dir)

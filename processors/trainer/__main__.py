@@ -6,7 +6,6 @@ It ends with its parent, and on SIGTERM after the operation under way. It says o
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
 import sys
@@ -19,13 +18,14 @@ from tensorguard.errors import TensorGuardError
 from processors.channel import ChannelClient
 from processors.trainer.settings import Settings
 from processors.trainer.worker import Worker
+from producers import logs
 from producers.installation import Installation
 
 
 def main() -> int:
     """Run the worker as the arguments say; the exit code."""
     arguments = _arguments()
-    _configure_logs()
+    logs.configure()
     stop = threading.Event()
     # Ctrl-C reaches every process of the terminal; the parent decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -43,18 +43,6 @@ def main() -> int:
 def _parent_gone() -> None:
     # Nobody is left to report to, and another server may already be starting: no more work, at once.
     os._exit(0)
-
-
-def _configure_logs() -> None:
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 def _arguments() -> argparse.Namespace:

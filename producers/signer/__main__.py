@@ -12,16 +12,16 @@ from pathlib import Path
 
 from tensorguard.errors import TensorGuardError
 
+from producers import logs
 from producers.clock import SECOND, system_clock
 from producers.engines.sqlite import SqliteEngine
 from producers.installation import read_identity
-from producers.logs import log_to_stderr
 from producers.signer import Signer, SignerHome
 
 
 def main() -> int:
     """Run the signer as the arguments say; the exit code."""
-    log_to_stderr()
+    logs.configure()
     arguments = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:

@@ -30,9 +30,9 @@ SERVE_AND_TELL = """
 import sys, threading
 from pathlib import Path
 from producers.sequencer import SequencerLock
-from producers.logs import log_to_stderr
+from producers import logs
 from tests.support.ledgers import Ledger
-log_to_stderr()
+logs.configure()
 ledger = Ledger(Path(sys.argv[1]))
 lock = SequencerLock(ledger.folder)
 lock.acquire()

@@ -1,0 +1,45 @@
+"""The logs of every process: one JSON object a line, and nothing of what an exception says."""
+
+from __future__ import annotations
+
+import json
+
+from tests.support.ledgers import ROOT, python
+
+CANARY = "the prompt of a tenant"
+LOG_TWO_EXCEPTIONS = """
+import logging, sys
+import structlog
+from producers import logs
+logs.configure()
+try:
+    raise ValueError(sys.argv[1])
+except ValueError:
+    structlog.get_logger("ours").exception("ours_failed", part="a part")
+    logging.getLogger("theirs").exception("theirs failed")
+structlog.get_logger("ours").info("going_on")
+logging.getLogger("theirs").info("chatter of a library")
+"""
+
+
+def test_an_exception_is_logged_by_its_type_and_place_alone() -> None:
+    process = python(f"import sys; sys.stderr = sys.stdout\n{LOG_TWO_EXCEPTIONS}", CANARY)
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert CANARY not in out
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["event"] for line in lines] == ["ours_failed", "theirs failed", "going_on"]
+    assert [(line.get("error"), line.get("part")) for line in lines[:2]] == [
+        ("ValueError", "a part"),
+        ("ValueError", None),
+    ]
+    assert all({"level", "timestamp"} <= line.keys() for line in lines)
+
+
+def test_there_is_one_place_that_sets_logging_up() -> None:
+    product = [
+        path
+        for room in ("producers", "processors", "projections", "api", "edge")
+        for path in (ROOT / room).rglob("*.py")
+    ]
+    assert [path.name for path in product if "structlog.configure(" in path.read_text()] == ["logs.py"]
