@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.utils import get_total_norm
 
 from processors.trainer.errors import CheckpointMismatchError
 from processors.trainer.tensors import digest_of
@@ -25,8 +27,9 @@ SLOTS = ("exp_avg", "exp_avg_sq", STEP)
 class Adapter:
     """The trainable state of one run on a shared base.
 
-    ``gradients`` is the sum over ``calls`` forward_backward calls of each call's mean-loss gradient; ``step`` counts
-    applied steps; ``through_op_seq`` is the operation after which adapter and optimizer are as they are.
+    ``gradients`` is the sum over ``calls`` forward_backward calls of each call's mean-loss gradient, computed in
+    ``micro_batches`` pieces; ``step`` counts applied steps; ``through_op_seq`` is the operation after which adapter
+    and optimizer are as they are.
     """
 
     def __init__(self, base: SharedBase, lora: LoraSpec, optimizer: OptimizerSpec, seed: int) -> None:
@@ -36,6 +39,7 @@ class Adapter:
         self.parameters = base.parameters(self.name)
         self.gradients: dict[str, Tensor] = {}
         self.calls = 0
+        self.micro_batches = 0
         self.step = 0
         self.through_op_seq = 0
         self.optimizer = self._fresh_optimizer()
@@ -52,7 +56,7 @@ class Adapter:
 
     def drop_gradients(self) -> None:
         """Forget what was accumulated."""
-        self.gradients, self.calls = {}, 0
+        self.gradients, self.calls, self.micro_batches = {}, 0, 0
 
     def close(self) -> None:
         """Free the adapter."""
@@ -93,14 +97,33 @@ class Adapter:
         weights = {key.removeprefix(ADAPTER): value for key, value in tensors.items() if key.startswith(ADAPTER)}
         slots = _slots(tensors) if include_optimizer else {}
         self._check(weights, slots)
+        self._become(weights, slots)
+        self.drop_gradients()
+        self.step, self.through_op_seq = step, through_op_seq
+
+    def copies(self) -> dict[str, Tensor]:
+        """Copies of weights and optimizer state, for :meth:`rewind`."""
+        return {name: tensor.clone() for name, tensor in self.tensors(include_optimizer=True).items()}
+
+    def rewind(self, copies: Mapping[str, Tensor]) -> None:
+        """Let weights and optimizer be again what they were when the copies were made."""
+        weights = {key.removeprefix(ADAPTER): value for key, value in copies.items() if key.startswith(ADAPTER)}
+        self._become(weights, _slots(copies))
+
+    def is_finite(self) -> bool:
+        """Whether every weight and every number of the optimizer is finite."""
+        largest = get_total_norm(self.tensors(include_optimizer=True).values(), norm_type=math.inf)
+        return math.isfinite(float(largest))
+
+    def _become(self, weights: Mapping[str, Tensor], slots: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take weights and optimizer state; what can fail for want of memory comes before the first change."""
+        optimizer = self._fresh_optimizer()
+        for name, state in slots.items():
+            optimizer.state[self.parameters[name]] = {slot: value.clone() for slot, value in state.items()}
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(weights[name])
-        self.optimizer = self._fresh_optimizer()
-        for name, state in slots.items():
-            self.optimizer.state[self.parameters[name]] = {slot: value.clone() for slot, value in state.items()}
-        self.drop_gradients()
-        self.step, self.through_op_seq = step, through_op_seq
+        self.optimizer = optimizer
 
     def _check(self, weights: Mapping[str, Tensor], slots: Mapping[str, Mapping[str, Tensor]]) -> None:
         same = weights.keys() == self.parameters.keys() and all(map(_alike, weights.values(), self._ordered(weights)))

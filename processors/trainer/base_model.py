@@ -51,6 +51,7 @@ class SharedBase:
             trust_remote_code=False,
         )
         torch.nn.Module.to(self.base, self.device).requires_grad_(False)
+        own_memory(self.base)
         self.tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         self._accepts = frozenset(inspect.signature(self.base.forward).parameters)
         self._peft: PeftModel | None = None
@@ -169,6 +170,12 @@ class SharedBase:
         if self._peft is None:
             raise OperationFailedError("This model has no adapter.")
         return self._peft
+
+
+def own_memory(model: torch.nn.Module) -> None:
+    """Move weights out of the mapped file, which could change or be cut under a running model."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
 
 
 def _without(full: str, marker: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.nn import Module, Parameter
 
 if TYPE_CHECKING:
@@ -32,12 +33,16 @@ class RunBiases:
         self._replaced: list[tuple[Module, Parameter]] = []
 
     def add(self, name: str, model: Module, which: str) -> None:
-        """Copy the base's biases for a run: "none", "lora_only" (of adapted modules) or "all"."""
-        self._places[name] = [
-            _Place(f"{path}.bias", module, Parameter(bias.detach().clone()))
-            for path, module, bias in ([] if which == NONE else _biased(model))
-            if which != LORA_ONLY or path.endswith(_BASE_LAYER)
-        ]
+        """Copy the base's biases for a run: "none", "lora_only" (of the modules that it adapts itself) or "all".
+
+        Names are those that peft gives when the run is alone: which modules other runs adapt does not show.
+        """
+        self._places[name] = []
+        for path, module, bias in [] if which == NONE else _biased(model):
+            adapted = _adapts(model, path, name)
+            if adapted or which != LORA_ONLY:
+                own = f"{path if adapted else path.removesuffix(_BASE_LAYER)}.bias"
+                self._places[name].append(_Place(own, module, Parameter(bias.detach().clone())))
 
     def remove(self, name: str) -> None:
         """Forget a run's."""
@@ -64,6 +69,14 @@ def _biased(model: Module) -> Iterator[tuple[str, Module, Parameter]]:
     for path, module in model.named_modules():
         if isinstance(module.__dict__["_parameters"].get("bias"), Parameter):
             yield path, module, _bias(module)
+
+
+def _adapts(model: Module, path: str, name: str) -> bool:
+    """Whether a run's own adapter stands around the module at a path."""
+    if not path.endswith(_BASE_LAYER):
+        return False
+    layer = model.get_submodule(path.removesuffix(_BASE_LAYER))
+    return isinstance(layer, BaseTunerLayer) and any(name in getattr(layer, part) for part in layer.adapter_layer_names)
 
 
 def _bias(module: Module) -> Parameter:

@@ -15,9 +15,13 @@ from processors.trainer.errors import EmptyGradientError, NonFiniteLossError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from peft import PeftModel
     from torch import Tensor
 
     from processors.trainer.adapter import Adapter
+
+MAX_LOGITS = 1 << 27
+"""How many logits are in memory at once: half a gigabyte, and a few times that while they are worked on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class Gradient:
 def forward_backward(adapter: Adapter, rows: Sequence[Row], seed: int) -> Gradient:
     """Add the gradient of a batch's mean token cross-entropy to what is accumulated.
 
+    A batch that is large for its model goes through it in pieces: memory depends on the largest piece only.
+
     Raises:
         TokenOutOfVocabularyError, SequenceTooLongError: the batch does not fit the model.
         NonFiniteLossError: loss or gradient is not finite (no target at all included); nothing was accumulated.
@@ -40,19 +46,46 @@ def forward_backward(adapter: Adapter, rows: Sequence[Row], seed: int) -> Gradie
     check_rows(rows, base.vocabulary, base.max_positions)
     model = base.activate(adapter.name, training=True)
     torch.manual_seed(seed)
-    tokens_BT, mask_BT, labels_BT = collate(rows, base.device)
+    pieces, targets = micro_batches(rows, MAX_LOGITS // base.vocabulary), sum(map(_targets, rows))
+    loss = 0.0 if targets else math.nan
     try:
-        logits_BTV = model(input_ids=tokens_BT, attention_mask=mask_BT, use_cache=False).logits
-        loss = mean_token_loss(logits_BTV, labels_BT)
-        if not math.isfinite(value := loss.item()):
+        for piece in pieces if targets else ():
+            loss += _backward(model, base.device, piece, sum(map(_targets, piece)) / targets)
+        if not math.isfinite(loss):
             raise NonFiniteLossError("The loss is not a finite number.")
-        torch.autograd.backward(loss)
         gradients = {name: p.grad for name, p in adapter.parameters.items() if p.grad is not None}
     finally:
         adapter.optimizer.zero_grad(set_to_none=True)
     norm = gradient_norm(list(gradients.values()))
-    _accumulate(adapter, gradients)
-    return Gradient(value, norm, int(mask_BT.sum()))
+    _accumulate(adapter, gradients, len(pieces))
+    return Gradient(loss, norm, sum(len(row.tokens) for row in rows))
+
+
+def micro_batches(rows: Sequence[Row], positions: int) -> list[Sequence[Row]]:
+    """The rows in order, in pieces that have at most so many positions when padded, but at least one row each."""
+    pieces: list[Sequence[Row]] = []
+    start = longest = 0
+    for index, row in enumerate(rows):
+        longest = max(longest, len(row.tokens))
+        if index > start and longest * (index + 1 - start) > positions:
+            pieces.append(rows[start:index])
+            start, longest = index, len(row.tokens)
+    return [*pieces, rows[start:]]
+
+
+def _targets(row: Row) -> int:
+    return sum(label != IGNORED for label in row.labels[1:])
+
+
+def _backward(model: PeftModel, device: torch.device, rows: Sequence[Row], share: float) -> float:
+    """Backpropagate a piece's share of its batch's loss; that share's value."""
+    if not share:
+        return 0.0
+    tokens_BT, mask_BT, labels_BT = collate(rows, device)
+    logits_BTV = model(input_ids=tokens_BT, attention_mask=mask_BT, use_cache=False).logits
+    loss = mean_token_loss(logits_BTV, labels_BT) * share
+    torch.autograd.backward(loss)
+    return loss.item()
 
 
 def mean_token_loss(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
@@ -74,13 +107,14 @@ def gradient_norm(gradients: Sequence[Tensor]) -> float:
     return norm
 
 
-def _accumulate(adapter: Adapter, gradients: dict[str, Tensor]) -> None:
+def _accumulate(adapter: Adapter, gradients: dict[str, Tensor], pieces: int) -> None:
     for name, gradient in gradients.items():
         if name in adapter.gradients:
             adapter.gradients[name].add_(gradient)
         else:
             adapter.gradients[name] = gradient
     adapter.calls += 1
+    adapter.micro_batches += pieces
 
 
 def optim_step(adapter: Adapter, op_seq: int, learning_rate: float | None = None) -> float:
@@ -90,17 +124,30 @@ def optim_step(adapter: Adapter, op_seq: int, learning_rate: float | None = None
 
     Raises:
         EmptyGradientError: nothing is accumulated.
+        NonFiniteLossError: a weight or the optimizer would no longer be finite; nothing was changed.
     """
     if not adapter.calls:
         raise EmptyGradientError("No gradient is accumulated.")
     rate = adapter.spec.learning_rate if learning_rate is None else learning_rate
-    for group in adapter.optimizer.param_groups:
-        group["lr"] = rate
-    for name, gradient in adapter.gradients.items():
-        adapter.parameters[name].grad = gradient.div_(adapter.calls)
-    adapter.optimizer.step()
-    adapter.optimizer.zero_grad(set_to_none=True)
+    copies = adapter.copies()
+    try:
+        _step(adapter, rate)
+    except BaseException:
+        adapter.rewind(copies)
+        raise
+    finally:
+        adapter.optimizer.zero_grad(set_to_none=True)
     adapter.drop_gradients()
     adapter.step += 1
     adapter.through_op_seq = op_seq
     return rate
+
+
+def _step(adapter: Adapter, rate: float) -> None:
+    for group in adapter.optimizer.param_groups:
+        group["lr"] = rate
+    for name, gradient in adapter.gradients.items():
+        adapter.parameters[name].grad = gradient / adapter.calls
+    adapter.optimizer.step()
+    if not adapter.is_finite():
+        raise NonFiniteLossError("After the step a weight would not be a finite number.")

@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
+from tensorguard.model_manifest import stamps
 
 from processors.catalogue import model_dir, verify_model
+from processors.errors import ModelChangedError
 from processors.trainer.adapter import Adapter
 from processors.trainer.base_model import SharedBase
 from processors.trainer.checkpoints import Checkpoints, Source
 from processors.trainer.errors import OperationFailedError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from processors.trainer.runs import Pending, Runs, RunView
     from producers.installation import Installation
 
@@ -68,10 +72,19 @@ class Bases:
         """
         if manifest_digest not in self._loaded:
             directory = model_dir(self._installation, manifest_digest)
-            verify_model(directory, manifest_digest)
-            self._loaded[manifest_digest] = SharedBase(directory)
+            self._loaded[manifest_digest] = _checked(directory, manifest_digest)
             log.info("base_model_loaded", manifest_digest=manifest_digest.hex())
         return self._loaded[manifest_digest]
+
+
+def _checked(directory: Path, manifest_digest: bytes) -> SharedBase:
+    """A base model whose files had the right digests and stayed as they were until they were in memory."""
+    before = stamps(directory)
+    verify_model(directory, manifest_digest)
+    base = SharedBase(directory)
+    if stamps(directory) != before:
+        raise ModelChangedError("A catalogue model's files changed while they were loaded.")
+    return base
 
 
 class Adapters:

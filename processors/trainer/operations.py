@@ -99,7 +99,7 @@ class Operations:
 
     def _optim_step(self, live: LiveRun, event: e.OptimStepSubmitted) -> Command:
         adapter = self._adapters.of(live)
-        calls = adapter.calls
+        micro_batches = adapter.micro_batches
         rate = optim_step(adapter, event.op_seq, event.learning_rate)
         return c.RecordStep(
             event.run_id,
@@ -108,7 +108,7 @@ class Operations:
             adapter.step,
             rate,
             adapter.digest(),
-            execution_plan(adapter.base, calls),
+            execution_plan(adapter.base, micro_batches),
         )
 
     def _sample(self, live: LiveRun, event: e.SampleSubmitted) -> Command:

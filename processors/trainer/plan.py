@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 _BUILD = " ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers", "peft"))
 
 
-def execution_plan(base: SharedBase, calls: int) -> ExecutionPlan:
-    """The plan of a step that applies the sum of so many forward_backward calls, one micro-batch each."""
+def execution_plan(base: SharedBase, micro_batches: int) -> ExecutionPlan:
+    """The plan of a step whose gradient was computed in so many micro-batches."""
     return ExecutionPlan(
         build=_BUILD,
         instruction_set=torch.backends.cpu.get_cpu_capability(),
         threads=torch.get_num_threads(),
-        micro_batches=calls,
+        micro_batches=micro_batches,
         dtype=str(next(base.base.parameters()).dtype).removeprefix("torch."),
         kernels=f"attention {base.attention}, adamw fused, device {base.device.type}",
     )

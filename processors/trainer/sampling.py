@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from processors.trainer.errors import SequenceTooLongError
+from processors.trainer.errors import NonFiniteLossError, SequenceTooLongError
 from processors.trainer.seeds import prompt_seed
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def sample(adapter: Adapter, prompts: Sequence[str], sampling: Sampling) -> list
 
     Raises:
         SequenceTooLongError: a prompt leaves no position for a token.
+        NonFiniteLossError: the model's output is not finite.
     """
     base = adapter.base
     encoded = [base.encode(prompt) for prompt in prompts]
@@ -117,10 +118,18 @@ def _decode(adapter: Adapter, rows: list[list[int]], made: list[list[int]]) -> I
 
 
 def _draw(logits_V: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+    if not bool(logits_V.isfinite().all()):
+        raise NonFiniteLossError("The model's output is not finite.")
     if sampling.temperature == 0:
         return int(logits_V.argmax())
-    probabilities_V = torch.softmax(logits_V / sampling.temperature, dim=-1)
+    probabilities_V = warmed(logits_V, sampling.temperature)
     return int(torch.multinomial(nucleus(probabilities_V, sampling.top_p), 1, generator=generator))
+
+
+def warmed(logits_V: Tensor, temperature: float) -> Tensor:
+    """Probabilities at a temperature above zero, however small: the likeliest logit is shifted to zero first."""
+    shifted_V = (logits_V - logits_V.max()).double() / temperature
+    return torch.softmax(shifted_V, dim=-1).to(logits_V.dtype)
 
 
 def nucleus(probabilities_V: Tensor, top_p: float) -> Tensor:

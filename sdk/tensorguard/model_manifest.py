@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from errno import EINVAL
 from hashlib import file_digest, sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 TOKENIZER_FILES = frozenset(
@@ -51,9 +52,38 @@ def tokenizer_digest(files: Iterable[FileDigest]) -> bytes:
 
 
 def digest_files(folder: Path) -> list[FileDigest]:
-    """Hash every regular file below a folder, sorted by path."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return sorted(_digest(folder, path) for path in paths)
+    """Hash every file below a folder, sorted by path.
+
+    Raises:
+        OSError: a file cannot be read, or something else stands there (a pipe, a link to a folder), whose content no
+            digest would cover.
+    """
+    return sorted(_digest(folder, path) for path in _files(folder))
+
+
+def stamps(folder: Path) -> dict[str, tuple[int, int, int, int, int]]:
+    """Of every file below a folder device, inode, size, and when content and inode last changed (nanoseconds).
+
+    Equal before the files are hashed and after they are loaded, what was loaded is what was hashed: nobody but the
+    kernel sets the time of the last change.
+    """
+    found = {}
+    for path in folder.rglob("*"):
+        try:
+            stat = path.stat()
+        except OSError:
+            found[str(path)] = (0, 0, 0, 0, 0)
+        else:
+            found[str(path)] = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    return found
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            yield path
+        elif path.is_symlink() or not path.is_dir():
+            raise OSError(EINVAL, "Neither a file nor a folder", str(path))
 
 
 def _digest(folder: Path, path: Path) -> FileDigest:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -168,11 +169,26 @@ def _append(folder: Path) -> None:
         file.write(b" ")
 
 
+def _pipe(folder: Path) -> None:
+    os.mkfifo(folder / "added_tokens.json")
+
+
+def _linked_folder(folder: Path) -> None:
+    (folder / "additional_chat_templates").symlink_to(folder.parent, target_is_directory=True)
+
+
+def _dangling_link(folder: Path) -> None:
+    (folder / "chat_template.jinja").symlink_to(folder.parent / "comes-later")
+
+
 CHANGED: dict[str, Callable[[Path], None]] = {
     "a byte more": _append,
     "a file less": _no_config,
     "a file more": _pickle,
     "no folder": _no_folder,
+    "a pipe": _pipe,
+    "a link to a folder": _linked_folder,
+    "a link to nothing yet": _dangling_link,
 }
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from processors.trainer.compute import forward_backward, optim_step
-from processors.trainer.errors import SequenceTooLongError
+from processors.trainer.errors import NonFiniteLossError, SequenceTooLongError
 from processors.trainer.sampling import Sampling, nucleus, sample
+from processors.trainer.seeds import prompt_seed
 from tests.support.tiny_model import MAX_POSITIONS
 from tests.trainer.batches import random_rows
 
@@ -46,6 +47,44 @@ def test_greedy_equals_generate(base: SharedBase, adapter: Adapter) -> None:
         wanted = _generated(base, adapter, completion.prompt)
         assert completion.completion == base.decode(wanted)
         assert completion.tokens_generated == len(wanted)
+
+
+SETTINGS = {
+    "plain": (1.0, 1.0),
+    "a nucleus": (1.0, 0.7),
+    "warm": (1.7, 0.95),
+    "cold": (0.3, 1.0),
+    "a nucleus of one": (1.0, 1e-9),
+}
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), SETTINGS.values(), ids=SETTINGS)
+def test_drawing_equals_generate_from_the_same_random_numbers(
+    base: SharedBase, adapter: Adapter, temperature: float, top_p: float
+) -> None:
+    prompt = "to be, or not é ☃ to be"
+    found = sample(adapter, [prompt], Sampling(40, temperature, top_p, seed=3))[0]
+    model: Any = base.activate(adapter.name, training=False)
+    tokens = torch.tensor([base.encode(prompt)])
+    torch.manual_seed(prompt_seed(3, 0))
+    arguments = {"max_new_tokens": 40, "do_sample": True, "top_k": 0, "pad_token_id": 0}
+    with torch.no_grad():
+        whole = model.generate(input_ids=tokens, temperature=temperature, top_p=top_p, **arguments)
+    made = whole[0, tokens.shape[1] :]
+    assert (found.completion, found.tokens_generated) == (base.decode(made), len(made))
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 1e-39, 1e-50, 5e-324])
+def test_a_temperature_close_to_zero_takes_the_likeliest(adapter: Adapter, temperature: float) -> None:
+    prompts = [prompt for prompt in PROMPTS if prompt]  # after the empty one this model finds all tokens equally likely
+    assert sample(adapter, prompts, Sampling(12, temperature, 1.0, 0)) == sample(adapter, prompts, GREEDY)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_model_without_finite_output_gives_no_text(adapter: Adapter, temperature: float) -> None:
+    next(iter(adapter.parameters.values())).data.fill_(float("nan"))
+    with pytest.raises(NonFiniteLossError):
+        sample(adapter, PROMPTS, Sampling(12, temperature, 1.0, 0))
 
 
 def test_the_same_seed_gives_the_same_text_and_another_seed_another(adapter: Adapter) -> None:
