@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edge.fetch import Fetcher
     from edge.identity import Identity
     from edge.inference import Completion
-    from edge.opening import Weights
+    from edge.opening import Checked, Weights
 ACCEPTED = "accepted"
 
 
@@ -103,7 +103,7 @@ class Agent:
                 now=self._clock(),
             )
             with opened_weights(checked, self._identity) as weights:
-                completion = self._sample(task, checked.package, weights)
+                completion = self._sample(task, checked, weights)
                 locked = weights.locked
             outcome = Outcome(
                 manifest=checked.package.manifest,
@@ -115,11 +115,12 @@ class Agent:
             )
             return self._reported(outcome, checked.package, task.report_to)
 
-    def _sample(self, task: Task, package: Package, weights: Weights) -> Completion:
-        runner = Runner(task.model, package.manifest.compatibility.adapter)
+    def _sample(self, task: Task, checked: Checked, weights: Weights) -> Completion:
+        runner = Runner(task.model, checked.package.manifest.compatibility.adapter)
         try:
+            checked.confirm_model()
             runner.attach(weights)
-            self._releases.remember(package)
+            self._releases.remember(checked.package)
             return runner.sample(task.prompt, task.max_tokens)
         finally:
             runner.detach()

@@ -56,9 +56,16 @@ class Runner:
                 base = AutoModelForCausalLM.from_pretrained(
                     folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
                 )
+                _own_memory(base)
                 self._model: Any = get_peft_model(base, _config(lora), adapter_name=_ADAPTER)
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
             raise ModelUnusableError(f"The base model cannot be used ({type(error).__name__}).") from error
+        # What peft would train is what an adapter consists of: its matrices, and biases if its settings name them.
+        self._parts: dict[str, Any] = {
+            name.replace(f".{_ADAPTER}.", "."): parameter
+            for name, parameter in self._model.named_parameters()
+            if parameter.requires_grad
+        }
         self._model.eval().requires_grad_(requires_grad=False)
 
     def attach(self, weights: Weights) -> None:
@@ -67,14 +74,9 @@ class Runner:
         Raises:
             ModelUnusableError: names, shapes or types are not those of this adapter on this model.
         """
-        parameters = {
-            name.replace(f".{_ADAPTER}.", "."): parameter
-            for name, parameter in self._model.named_parameters()
-            if f".{_ADAPTER}." in name
-        }
-        if parameters.keys() != weights.tensors.keys():
+        if self._parts.keys() != weights.tensors.keys():
             raise ModelUnusableError("The package's tensors are not those of this adapter on this model.")
-        for name, parameter in parameters.items():
+        for name, parameter in self._parts.items():
             parameter.data = self._tensor(weights, name, parameter)
 
     def detach(self) -> None:
@@ -114,6 +116,12 @@ class Runner:
             weights.image, dtype=self._torch.float32, count=parameter.numel(), offset=entry.start
         )
         return flat.reshape(entry.shape)
+
+
+def _own_memory(model: Any) -> None:
+    """Move weights out of the mapped file, which could change or be cut under a running model."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
 
 
 def _offline() -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from tensorguard.model_manifest import digest_files, manifest_digest
+from tensorguard.model_manifest import digest_files, manifest_digest, stamps
 from tensorguard.tgsp import tensors
 from tensorguard.tgsp.errors import PackageDamagedError, PackageModelError
 from tensorguard.tgsp.package import Package, trusted_keys
@@ -18,7 +18,7 @@ from tensorguard.tgsp.receipt import check_receipt
 from edge.memory import LockedMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from tensorguard.ledger.proof import Receipt
@@ -35,6 +35,17 @@ class Checked:
 
     package: Package
     receipt: Receipt
+    model: Path
+    model_stamps: Mapping[str, tuple[int, ...]]
+
+    def confirm_model(self) -> None:
+        """Once the base model is in memory: its files are still those that were checked.
+
+        Raises:
+            PackageModelError: one changed meanwhile.
+        """
+        if stamps(self.model) != self.model_stamps:
+            raise PackageModelError("The base model's files changed while they were loaded.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +68,9 @@ def check(file: BinaryIO, *, receipt: bytes, root: TrustRoot, releases: Releases
     releases.check(package)
     proven = check_receipt(receipt, root, package)
     package.check_policy()
+    found = stamps(model)
     check_model(package, model)
-    return Checked(package, proven)
+    return Checked(package, proven, model, found)
 
 
 def check_model(package: Package, folder: Path) -> None:

@@ -10,7 +10,7 @@ from tensorguard.crypto.binding import bind
 from tensorguard.tgsp.errors import PackageRolledBackError
 
 from edge.errors import IdentityError
-from edge.files import write_durably
+from edge.files import locked, write_durably
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,13 +42,16 @@ class Releases:
         """Let nothing older than this package be opened any more; durable when it returns.
 
         Raises:
+            PackageRolledBackError: another agent of this device opened a newer one since the check.
             IdentityError: it cannot be written.
         """
-        counter, created_at = max(_release(package), self._newest(package))
+        counter, created_at = _release(package)
         entry = {"release_counter": counter, "created_at": created_at, "package_id": package.package_id.hex()}
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_durably(self._path(package), json.dumps(entry).encode() + b"\n", mode=0o600)
+            with locked(self._folder):
+                self.check(package)
+                write_durably(self._path(package), json.dumps(entry).encode() + b"\n", mode=0o600)
         except OSError as error:
             raise IdentityError(f"The opened release cannot be remembered ({error.strerror}).") from error
 

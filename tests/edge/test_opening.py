@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,12 @@ def no_model(device: Device, folder: Path) -> dict[str, Any]:
     return {"model": folder}
 
 
+def model_with_a_pipe(device: Device, folder: Path) -> dict[str, Any]:
+    shutil.copytree(device.model_folder, folder / "model")
+    os.mkfifo(folder / "model" / "added_tokens.json")
+    return {"model": folder / "model"}
+
+
 @pytest.mark.parametrize(
     ("doubt", "code"),
     [
@@ -127,6 +134,7 @@ def no_model(device: Device, folder: Path) -> dict[str, Any]:
         pytest.param(no_receipt, "malformed_note", id="no receipt"),
         pytest.param(changed_model, "package_model_mismatch", id="a base model with a flipped bit"),
         pytest.param(model_with_a_file_more, "package_model_mismatch", id="a base model with a file more"),
+        pytest.param(model_with_a_pipe, "package_model_mismatch", id="a base model with a pipe among its files"),
         pytest.param(no_model, "package_model_mismatch", id="no base model"),
     ],
 )
@@ -137,6 +145,21 @@ def test_a_doubt_ends_it_with_its_own_error(
         device.check(**doubt(device, tmp_path))
     assert caught.value.code == code
     assert caught.value.next_step
+
+
+def test_a_model_that_changes_between_check_and_use_is_refused(device: Device, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(device.model_folder, folder)
+    checked = device.check(model=folder)
+    checked.confirm_model()
+    weights = folder / "model.safetensors"
+    sound, times = weights.read_bytes(), weights.stat()
+    weights.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    weights.write_bytes(sound)
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(TensorGuardError) as caught:
+        checked.confirm_model()
+    assert caught.value.code == "package_model_mismatch"
 
 
 def test_an_expired_package_is_refused(device: Device) -> None:
@@ -182,6 +205,20 @@ def test_of_two_packages_with_one_counter_the_one_made_later_is_the_newer(device
     with pytest.raises(TensorGuardError) as caught:
         open_release(device, folder, old)
     assert caught.value.code == "package_rolled_back"
+
+
+def test_of_two_agents_at_once_the_one_with_the_older_release_stops(device: Device, tmp_path: Path) -> None:
+    old, new = (
+        device.check(file=device.shop.file(order).open("rb"), receipt=device.shop.receipt(order)).package
+        for order in (device.pack(release_counter=20), device.pack(release_counter=21))
+    )
+    one, other = Releases(tmp_path), Releases(tmp_path)
+    one.check(old)
+    other.remember(new)
+    with pytest.raises(TensorGuardError) as caught:
+        one.remember(old)
+    assert caught.value.code == "package_rolled_back"
+    other.check(new)
 
 
 def test_a_package_that_was_refused_does_not_raise_the_counter(device: Device, tmp_path: Path) -> None:
