@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 
 import structlog
+from tensorguard.crypto.memory import harden_process
 from tensorguard.errors import TensorGuardError
 
 from processors.channel import ChannelClient
@@ -32,6 +33,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     channel = ChannelClient(arguments.channel_fd, on_close=_parent_gone)
     try:
+        harden_process()
         installation = Installation.open(arguments.data_dir)
         Worker(installation, channel, arguments.worker_id, stop, Settings.from_environment()).run()
     except TensorGuardError as error:

@@ -61,9 +61,10 @@ class Checkpoints:
 
     @classmethod
     def of(cls, installation: Installation) -> Checkpoints:
-        """Those of an installation, with its file stores."""
+        """Those of an installation, with its file stores; what killed writers left in them is swept."""
         seed = read_secret(installation.artifact_signing_key, COMPOSITE_SEED_BYTES)
         blobs = FileBlobStore(installation.data_dir / "blobs")
+        blobs.sweep()
         return cls(blobs, FileKeyProvider(installation.keys_dir), CompositePrivateKey(seed))
 
     def save(self, image: Image) -> RecordCheckpoint:

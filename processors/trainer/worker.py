@@ -190,7 +190,7 @@ class Worker:
             return
         command = self._operations.execute(live, pending)
         live.executed = pending.op_seq
-        if isinstance(command, c.RecordCheckpointLoaded) or getattr(command, "includes_optimizer", False):
+        if isinstance(command, c.RecordCheckpoint | c.RecordCheckpointLoaded) and pending.submitted.include_optimizer:
             self._imaged(live)
         self._outbox.send(self._outcome(live, command, pending.operation_id, pending))
         if isinstance(pending.submitted, e.ForwardBackwardSubmitted | e.SampleSubmitted):
