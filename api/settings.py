@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from tensorguard.errors import UsageError
 
 
 class ServerSettings(BaseSettings):
@@ -18,6 +20,19 @@ class ServerSettings(BaseSettings):
     data_dir: Path
     host: str = "127.0.0.1"
     port: int = 8000
-    max_body_bytes: int = 32 << 20
-    max_batch_rows: int = 1024
-    max_batch_tokens: int = 1 << 20
+    max_body_bytes: PositiveInt = 32 << 20
+    max_batch_rows: PositiveInt = 1024
+    max_batch_tokens: PositiveInt = 1 << 20
+
+    @classmethod
+    def read(cls, data_dir: Path, host: str, port: int) -> ServerSettings:
+        """The settings of a command line, completed from the environment.
+
+        Raises:
+            UsageError: a variable holds what it cannot.
+        """
+        try:
+            return cls(data_dir=data_dir, host=host, port=port)
+        except ValidationError as error:
+            wrong = ", ".join(f"TG_{'_'.join(map(str, each['loc'])).upper()}" for each in error.errors())
+            raise UsageError(f"{wrong} must be a whole number above zero.") from error

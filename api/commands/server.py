@@ -20,4 +20,4 @@ def run(
     from api.server import serve  # noqa: PLC0415 -- light start
     from api.settings import ServerSettings  # noqa: PLC0415
 
-    serve(ServerSettings(data_dir=data_dir, host=host, port=port))
+    serve(ServerSettings.read(data_dir, host, port))
