@@ -102,6 +102,10 @@ def sealed(role: str, asked: Command, *events: Event, stream: str, **envelope: A
     return run
 
 
+def at_its_last_moment(ledger: Ledger) -> None:
+    sealed("gateway", CLOSE, CLOSED, stream="run/run-1", expires_at=ledger.chains["acme"].now)(ledger)
+
+
 def decide_again(ledger: Ledger) -> None:
     chain = ledger.chains["acme"]
     again = next(
@@ -211,6 +215,7 @@ BROKEN_RULES: dict[str, tuple[Callable[[Ledger], None], str]] = {
         sealed("gateway", CLOSE, CLOSED, stream="run/run-1", expires_at=0),
         "expired_command",
     ),
+    "a command at the moment of its expiry": (at_its_last_moment, "expired_command"),
     "a command of another type than its body": (
         sealed("gateway", CLOSE, CLOSED, stream="run/run-1", command_type="CreateRun"),
         "unregistered_schema",
