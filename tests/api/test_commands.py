@@ -11,6 +11,7 @@ from tensorguard.crypto.hpke import HpkePrivateKey
 from tensorguard.ledger.envelope import key_id_of
 
 from producers.identities import Producer
+from producers.sequencer import SequencerLock
 from tests.support.server import tensorguard, tensorguard_json
 
 HEAVY = ("torch", "transformers", "peft", "fastapi", "sqlalchemy", "uvicorn")
@@ -78,6 +79,20 @@ def test_a_rotated_signer_still_vouches_for_everything(data_dir: Path, tmp_path:
     assert rotated["keys"] >= 2
     tensorguard("ledger", "export", "--data-dir", data_dir, "--out", tmp_path / "export")
     assert tensorguard_json("audit", "verify", tmp_path / "export", "--decisions", "--require-signed")["verified"]
+
+
+def test_a_rotation_beside_a_running_server_changes_nothing_and_says_what_to_do(data_dir: Path) -> None:
+    before = (data_dir / "checkpoints" / "signer.json").read_bytes()
+    lock = SequencerLock(data_dir)
+    lock.acquire()
+    try:
+        done = tensorguard("signer", "rotate", "--data-dir", data_dir, "--json", check=False)
+    finally:
+        lock.close()
+    problem = json.loads(done.stderr.splitlines()[-1])
+    assert done.returncode == 1
+    assert (problem["code"], problem["next_step"]) == ("signer_active", "Stop the server on this data directory first.")
+    assert (data_dir / "checkpoints" / "signer.json").read_bytes() == before
 
 
 def test_views_are_rebuilt_by_command(data_dir: Path) -> None:

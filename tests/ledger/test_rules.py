@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tensorguard.ledger import record as records
-from tensorguard.ledger.envelope import key_id_of
+from tensorguard.ledger.envelope import key_id_of, sign_batch
 from tensorguard.ledger.format import schema_digest
 from tensorguard.ledger.merkle import leaf_hash
 from tensorguard.ledger.verify import verify_export
@@ -104,6 +104,13 @@ def sealed(role: str, asked: Command, *events: Event, stream: str, **envelope: A
 
 def at_its_last_moment(ledger: Ledger) -> None:
     sealed("gateway", CLOSE, CLOSED, stream="run/run-1", expires_at=ledger.chains["acme"].now)(ledger)
+
+
+def padded_payload(ledger: Ledger) -> None:
+    chain, key = ledger.chains["acme"], ledger.key("gateway")
+    payload = chain.envelope(CLOSE).to_bytes().replace(b"\x08acme", b"\x88\x00acme", 1)
+    (signed,) = sign_batch([payload], raw(key), key.sign)
+    chain.seal(signed, "run/run-1", (CLOSED,))
 
 
 def decide_again(ledger: Ledger) -> None:
@@ -228,12 +235,28 @@ BROKEN_RULES: dict[str, tuple[Callable[[Ledger], None], str]] = {
         sealed("gateway", CLOSE, CLOSED, stream="run/run-1", body=b"\xff"),
         "malformed_record",
     ),
+    "a payload in another encoding": (padded_payload, "malformed_record"),
+    "a body in another encoding": (
+        sealed("gateway", CLOSE, CLOSED, stream="run/run-1", body=b"\x8a\x00run-1"),
+        "malformed_record",
+    ),
     "a rejection of another command": (
         sealed("gateway", CLOSE, REJECTED, stream="rejections"),
         "contradicts_command",
     ),
     "a rejection in another stream": (
         sealed("gateway", CLOSE, replace(REJECTED, command_id=seed("id")[:16]), stream="x", command_id=seed("id")[:16]),
+        "wrong_envelope",
+    ),
+    "another tenant's command, rejected for another reason": (
+        sealed(
+            "gateway",
+            CLOSE,
+            replace(REJECTED, command_id=seed("id")[:16]),
+            stream="rejections",
+            command_id=seed("id")[:16],
+            tenant="acme-2",
+        ),
         "wrong_envelope",
     ),
     "a key enrolled by a gateway": (
