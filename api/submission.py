@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from tensorguard import commitment
+from tensorguard.ledger.envelope import OWN_ID_BYTES, own_command_id
 from tensorguard.ledger.errors import LedgerError
 
 from api.errors import ApiError
@@ -155,12 +156,16 @@ class Submission:
         """Submit a command that another producer signed; its decision, once the views have reached it.
 
         Raises:
-            ApiError: unauthenticated, no key that is enrolled on its chain signed it.
+            ApiError: unauthenticated, no key that is enrolled on its chain signed it; forbidden, its id is not one of
+                the key's own.
             MalformedRecordError: the bytes are no signed command.
         """
         presented = present(data)
         if not self._signed_by_enrolled(presented):
             raise ApiError("unauthenticated", "No key that is enrolled on this chain signed the command.")
+        command_id = presented.envelope.command_id
+        if command_id != own_command_id(presented.signed.key_id, command_id[OWN_ID_BYTES:]):
+            raise ApiError("forbidden", "A command's id begins with the first 8 bytes of its producer's key id.")
         reply = self._submitter.submit_signed(data, presented.envelope, DECISION_SECONDS)
         if reply.outcome == REFUSED:
             raise ApiError("unauthenticated", reply.detail)

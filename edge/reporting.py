@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from tensorguard.ledger.envelope import Envelope
+from tensorguard.ledger.envelope import OWN_ID_BYTES, Envelope, own_command_id
 
 from edge.errors import ReportError
 from schemas.codec import command_schema, encode_command
@@ -35,7 +35,7 @@ def opened_command(package: Package, identity: Identity, now: int) -> SignedComm
         tenant=manifest.tenant,
         stream=f"package/{manifest.request_id}",
         expected_version=None,
-        command_id=secrets.token_bytes(16),
+        command_id=own_command_id(identity.key_id, secrets.token_bytes(OWN_ID_BYTES)),
         command_type=name,
         schema=command_schema(name).digest,
         issued_at=now,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tensorguard.ledger import trust
 from tensorguard.ledger.proof import verify_receipt
+from tensorguard.ledger.record import outcome_id
 
 from producers.identities import Producer
 from schemas import commands as c
@@ -99,6 +100,18 @@ def test_a_rejected_command_is_a_decision_and_an_unsigned_one_is_none(
     answer = doors.client.post("/v1/commands", content=opened_by(stranger, package, bytes(32), doors), headers=AVRO)
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
     assert doors.platform.engine.size(TENANT) == size
+
+
+def test_a_device_cannot_take_the_command_id_of_an_outcome_to_come(
+    doors: Doors, package: Any, device: Producer
+) -> None:
+    identity, now = bytes.fromhex(package["package_id"]), doors.platform.installation.clock()
+    requested = doors.get("/v1/audit_logs?event=PackageRequested")["items"][0]
+    foretold = outcome_id(bytes.fromhex(requested["event_id"]), "signed")
+    taking = opening(device, identity, bytes(32), now, foretold)
+    answer = doors.client.post("/v1/commands", content=taking, headers=AVRO)
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    assert doors.platform.engine.reply(foretold) is None
 
 
 def test_a_package_that_failed_says_why(doors: Doors, package: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from fastapi.testclient import TestClient
+from tensorguard.ledger.envelope import own_command_id
 
 from api import keys
 from api.app import create_app
@@ -227,10 +228,11 @@ def enrol_device(worker: Worker, name: str, seed: bytes) -> Producer:
     return device
 
 
-def opening(device: Producer, package_id: bytes, digest: bytes, now: int) -> bytes:
+def opening(device: Producer, package_id: bytes, digest: bytes, now: int, command_id: bytes | None = None) -> bytes:
     """A device's signed report that it opened a package, as it travels."""
     command = c.RecordPackageOpened(package_id, digest, device.key_id)
-    envelope = make_envelope(command, chain=TENANT, stream=stream_of(command), command_id=uuid4().bytes, now=now)
+    command_id = command_id or own_command_id(device.key_id, uuid4().bytes)
+    envelope = make_envelope(command, chain=TENANT, stream=stream_of(command), command_id=command_id, now=now)
     return device.sign([envelope.to_bytes()])[0].to_bytes()
 
 

@@ -124,6 +124,18 @@ def key_id_of(public_key: bytes) -> bytes:
     return sha256(public_key).digest()
 
 
+OWN_ID_BYTES = 8
+
+
+def own_command_id(key_id: bytes, nonce: bytes) -> bytes:
+    """The id of a command that comes in from outside: 8 bytes of its key's id, then 8 that were never used before.
+
+    A chain decides an id once, whoever signed it, and the ids of outcomes can be foretold: a producer that could
+    choose freely could take them, and what it took from others would never be decided.
+    """
+    return key_id[:OWN_ID_BYTES] + nonce[:OWN_ID_BYTES]
+
+
 def sign_batch(payloads: Sequence[bytes], public_key: bytes, sign: Callable[[bytes], bytes]) -> list[SignedCommand]:
     """Sign payloads under one signature; ``sign`` maps the message to an Ed25519 signature.
 
