@@ -201,6 +201,7 @@ class Ledger:
     chains: dict[str, Chain] = field(default_factory=dict)
     signers: list[str] = field(default_factory=lambda: ["signer-1"])
     trust_root: bytes = b""
+    artifact: str = "artifact"
 
     @property
     def origin(self) -> str:
@@ -212,7 +213,7 @@ class Ledger:
 
     @property
     def artifact_key(self) -> bytes:
-        return (seed("artifact") * 62)[: 1952 + 32]
+        return (seed(self.artifact) * 62)[: 1952 + 32]
 
     def key(self, role: str) -> Ed25519PrivateKey:
         return ed25519(f"{self.installation_id} {role}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ from tensorguard.ledger.errors import (
     ProofInvalidError,
     UntrustedKeyError,
 )
-from tensorguard.ledger.merkle import inclusion_path
+from tensorguard.ledger.merkle import inclusion_path, leaf_hash
 
 from schemas import codec
 from tests.ledger.build import Chain, good_ledger, schema_texts
@@ -80,6 +82,27 @@ def test_a_record_of_one_chain_is_not_proven_by_the_checkpoint_of_another() -> N
     mixed = proofs.Proof(9, tuple(inclusion_path(other.leaves, 9)), other.checkpoint())
     with pytest.raises(UntrustedKeyError):
         proofs.verify_receipt(mixed.to_bytes(), ROOT, CHAIN.records[9])
+
+
+def test_a_record_that_was_signed_at_another_place_than_it_says_is_refused() -> None:
+    ledger = good_ledger()
+    chain = ledger.chains["acme"]
+    record = records.decode_record(chain.records[-1], schema_texts())
+    text = schema_texts()[record.meta.schema]
+    misplaced = replace(record.meta, seq=record.meta.seq - 1)
+    chain.records[-1] = records.encode_record(text, misplaced, record.command, record.body)
+    chain.leaves[-1] = leaf_hash(chain.records[-1])
+    with pytest.raises(ProofInvalidError):
+        proofs.verify_receipt(receipt_of(chain, len(chain.records) - 1), ROOT)
+
+
+def test_a_schema_text_with_other_names_for_the_same_bytes_is_refused() -> None:
+    proof = proofs.Proof.from_bytes(GOOD)
+    record, text = proofs.unpack_extra(proof.extra or b"")
+    renamed = proofs.pack_extra(record, text.replace('{"name":"text"', '{"name":"lies"'))
+    assert renamed != proof.extra
+    with pytest.raises(ProofInvalidError):
+        proofs.verify_receipt(replace(proof, extra=renamed).to_bytes(), ROOT)
 
 
 def test_a_schema_text_that_the_record_does_not_name_is_refused() -> None:

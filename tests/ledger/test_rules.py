@@ -164,6 +164,15 @@ def other_published_signer(ledger: Ledger) -> None:
     ledger.signers = ["signer-2"]
 
 
+def other_published_artifact_key(ledger: Ledger) -> None:
+    ledger.artifact = "another"
+
+
+def epoch_opened_twice(ledger: Ledger) -> None:
+    chain = ledger.chains["acme"]
+    chain._seal_own(e.EpochOpened(chain.epoch, "another writer"))
+
+
 SCHEMA_OF_RUN = codec.event_schema("RunClosed").text
 STRANGER = raw(ed25519("stranger"))
 ENROL_STRANGER = c.EnrolProducer(key_id_of(STRANGER), STRANGER, "worker", "stranger", None)
@@ -184,6 +193,7 @@ BROKEN_RULES: dict[str, tuple[Callable[[Ledger], None], str]] = {
     "an epoch that stepped back": (step_back, "wrong_epoch"),
     "an epoch that nobody opened": (unopened_epoch, "wrong_epoch"),
     "an epoch opened under another number": (epoch_of_another_number, "wrong_epoch"),
+    "an epoch opened twice": (epoch_opened_twice, "wrong_epoch"),
     "a negative epoch": (meta("ChainOpened", epoch=-1), "wrong_epoch"),
     "no opening": (drop("ChainOpened"), "chain_not_opened"),
     "a second opening": (second_opening, "chain_not_opened"),
@@ -305,6 +315,7 @@ BROKEN_RULES: dict[str, tuple[Callable[[Ledger], None], str]] = {
     ),
     "a rotation from another key": (forced_rotation, "wrong_rotation"),
     "a signer that was never published": (other_published_signer, "trust_root_disagrees"),
+    "an artifact key that was never published": (other_published_artifact_key, "trust_root_disagrees"),
 }
 
 
