@@ -183,6 +183,18 @@ def test_a_stranger_cannot_take_a_command_id_away_from_its_owner(ledger: Ledger)
     assert reply.outcome == ACCEPTED
 
 
+@pytest.mark.parametrize(("make", "code"), REFUSALS[:4], ids=[make.__name__ for make, _ in REFUSALS[:4]])
+def test_a_refusal_in_the_same_batch_takes_no_answer_away(ledger: Ledger, make: object, code: str) -> None:
+    asked = ledger.issue("k1")
+    sequencer = ledger.sequencer()
+    ledger.submit(asked)
+    ledger.engine.submit([make(ledger, asked)])  # type: ignore[operator]
+    assert sequencer.step() == 2
+    reply = ledger.engine.reply(asked.command_id)
+    assert reply is not None
+    assert (reply.outcome, reply.code) == (ACCEPTED, ""), code
+
+
 def test_a_repeated_command_is_answered_as_before_and_recorded_once(ledger: Ledger) -> None:
     asked = ledger.issue("k1")
     sequencer = ledger.sequencer()
