@@ -196,6 +196,7 @@ CORRUPTIONS = {
     "a flipped bit in an early record": "UPDATE records SET data = {flipped} WHERE seq = 4",
     "a flipped bit in the last record": "UPDATE records SET data = {flipped} "
     "WHERE seq = (SELECT max(seq) FROM records)",
+    "another name in a record that still decodes": "UPDATE records SET data = {renamed} WHERE seq = 1",
     "two records exchanged": "UPDATE records SET seq = -5 WHERE seq = 5; UPDATE records SET seq = 5 WHERE seq = 6;"
     "UPDATE records SET seq = 6 WHERE seq = -5",
     "a record in the middle missing": "DELETE FROM records WHERE seq = 5",
@@ -204,6 +205,7 @@ CORRUPTIONS = {
     "UPDATE chains SET size = size - 1",
 }
 FLIPPED = "CAST(substr(data, 1, 40) || x'ff' || substr(data, 42) AS BLOB)"
+RENAMED = "CAST(substr(data, 1, length(data) - 1) || x'21' AS BLOB)"
 
 
 # Without a snapshot nothing here remembers the end of a chain: only the signer does.
@@ -220,7 +222,7 @@ def test_a_corrupted_ledger_is_refused_with_the_next_step(ledger: Ledger, corrup
     sequencer.step()
     if snapshots:
         sequencer.close()
-    for statement in CORRUPTIONS[corruption].format(flipped=FLIPPED).split(";"):
+    for statement in CORRUPTIONS[corruption].format(flipped=FLIPPED, renamed=RENAMED).split(";"):
         _sql(ledger, f"{statement} {'AND' if 'WHERE' in statement else 'WHERE'} {_of_acme(statement)}")
     with pytest.raises(LedgerCorruptError, match="backup"):
         ledger.sequencer().open()
