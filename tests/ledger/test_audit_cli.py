@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tensorguard.cli.main import run
 
+from schemas import commands as c
+from schemas import events as e
 from tests.ledger.build import Ledger, good_ledger
 from tests.ledger.test_proofs import receipt_of, without_extra
 
@@ -59,6 +61,8 @@ WRONG_USAGE = {
     "no such trust root": ["audit", "verify", ".", "--trust-root", "nowhere"],
     "options that exclude each other": ["audit", "verify", ".", "--raw", "--decisions"],
     "no such receipt": ["audit", "receipt", "nowhere", "--trust-root", "nowhere"],
+    "a name too long for an export": ["audit", "verify", "x" * 300],
+    "a name too long for a trust root": ["audit", "receipt", "nowhere", "--trust-root", "x" * 300],
     "a receipt without a trust root": ["audit", "receipt", "nowhere"],
 }
 
@@ -132,6 +136,17 @@ def test_a_receipt_says_which_event_it_proves(
     assert shown["event"] in {"ProducerEnrolled", "SchemaRegistered", "ApiKeyIssued"}
     (export / "package.tlog-proof").write_bytes(file.read_bytes())
     assert run(["audit", "receipt", str(export / "package.tlog-proof")]) == 0
+
+
+def test_what_a_record_says_is_not_obeyed_by_a_terminal(
+    ledger: Ledger, export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain = ledger.chains["acme"]
+    (signed,) = ledger.sign("gateway", [chain.envelope(c.CloseRun("run-1"))])
+    chain.seal(signed, "run/\x1b[2K\rproven", (e.RunClosed("run-1"),))
+    (tmp_path / "receipt").write_bytes(receipt_of(chain, len(chain.records) - 1))
+    assert run(["audit", "receipt", str(tmp_path / "receipt"), "--trust-root", str(export / "trust-root.json")]) == 0
+    assert "\x1b" not in capsys.readouterr().out
 
 
 def test_a_receipt_without_its_record_takes_it_from_a_file(
