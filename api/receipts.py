@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from tensorguard.ledger import format as fmt
 from tensorguard.ledger import proof
 from tensorguard.ledger.checkpoint import Checkpoint
-from tensorguard.ledger.merkle import leaf_hash
+from tensorguard.ledger.merkle import blocked_inclusion_path, leaf_hash, root_of
 from tensorguard.ledger.note import Note
 from tensorguard.ledger.record import decode_meta, decode_record
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from producers.engines.port import LogReader
 
-_PAGE = 1024
+_PAGE = _BLOCK = 1024
+_ROOTS: WeakKeyDictionary[LogReader, dict[tuple[str, int], bytes]] = WeakKeyDictionary()
 
 
 def covering_checkpoint(reader: LogReader, chain: str, seq: int, timeout: float) -> bytes:
@@ -62,9 +64,30 @@ def receipt(reader: LogReader, chain: str, seq: int, timeout: float) -> bytes:
         ApiError: not_found or no_checkpoint.
     """
     note = covering_checkpoint(reader, chain, seq, timeout)
-    leaves = [leaf_hash(data) for data in records(reader, chain, size_of(note))]
     data = reader.read(chain, seq, 1)[0]
-    return proof.make_receipt(data, schema_text(reader, chain, data), leaves, seq, note)
+    path = _inclusion_path(reader, chain, seq, size_of(note))
+    return proof.make_receipt_by_path(data, schema_text(reader, chain, data), path, seq, note)
+
+
+def _inclusion_path(reader: LogReader, chain: str, seq: int, size: int) -> list[bytes]:
+    """The path of a record in the tree of the first ``size`` records."""
+    roots = [_block_root(reader, chain, start, size) for start in range(0, size, _BLOCK)]
+    return blocked_inclusion_path(_block(reader, chain, seq - seq % _BLOCK, size), roots, seq, _BLOCK)
+
+
+def _block_root(reader: LogReader, chain: str, start: int, size: int) -> bytes:
+    """The root of a block of the tree. A full one never changes, so it is hashed once in the life of a reader."""
+    known = _ROOTS.setdefault(reader, {})
+    if (chain, start) in known:
+        return known[chain, start]
+    root = root_of(_block(reader, chain, start, size))
+    if start + _BLOCK <= size:
+        known[chain, start] = root
+    return root
+
+
+def _block(reader: LogReader, chain: str, start: int, size: int) -> list[bytes]:
+    return [leaf_hash(data) for data in reader.read(chain, start, min(_BLOCK, size - start))]
 
 
 def records(reader: LogReader, chain: str, size: int) -> Iterator[bytes]:

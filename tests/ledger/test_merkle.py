@@ -110,3 +110,11 @@ def test_garbage_proofs_raise_our_error_alone(
             check()
         except ProofInvalidError:
             continue
+
+
+@given(st.lists(HASHES, min_size=1, max_size=70), st.sampled_from([1, 2, 4, 16, 128]), st.data())
+def test_a_path_over_blocks_is_that_of_the_whole_tree(leaves: list[bytes], size: int, data: st.DataObject) -> None:
+    index = data.draw(st.integers(0, len(leaves) - 1))
+    blocks = [leaves[start : start + size] for start in range(0, len(leaves), size)]
+    roots = [merkle.root_of(block) for block in blocks]
+    assert merkle.blocked_inclusion_path(blocks[index // size], roots, index, size) == naive_path(leaves, index)

@@ -87,6 +87,21 @@ def inclusion_paths(leaves: Sequence[bytes]) -> list[list[bytes]]:
     return [_path(levels, index) for index in range(len(leaves))]
 
 
+def blocked_inclusion_path(block: Sequence[bytes], roots: Sequence[bytes], index: int, size: int) -> list[bytes]:
+    """The audit path of a leaf in a tree that is kept as blocks of ``size`` leaves, a power of two.
+
+    Args:
+        block: the leaf hashes of the block that the leaf stands in (the last block may have fewer).
+        roots: the root of every block.
+        index: the leaf's place in the whole tree.
+        size: the leaves of a full block.
+
+    Raises:
+        ProofInvalidError: there is no such leaf.
+    """
+    return inclusion_path(block, index % size) + inclusion_path(roots, index // size)
+
+
 def _path(levels: Sequence[Sequence[bytes]], index: int) -> list[bytes]:
     path = []
     for level in levels:

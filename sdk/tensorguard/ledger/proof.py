@@ -127,11 +127,22 @@ def make_receipt(record: bytes, schema_text: str, leaves: Sequence[bytes], index
         ProofInvalidError: the record is not that leaf, or the leaves are not the checkpoint's tree.
         MalformedNoteError: the checkpoint is none, or the record is too long.
     """
-    path = tuple(inclusion_path(leaves, index))
+    return make_receipt_by_path(record, schema_text, inclusion_path(leaves, index), index, checkpoint)
+
+
+def make_receipt_by_path(
+    record: bytes, schema_text: str, path: Sequence[bytes], index: int, checkpoint: bytes
+) -> bytes:
+    """The receipt of a record whose inclusion path in the checkpoint's tree is known already.
+
+    Raises:
+        ProofInvalidError: the path does not lead from the record to the checkpoint's root.
+        MalformedNoteError: the checkpoint is none, or the record is too long.
+    """
     head = checkpoints.Checkpoint.from_text(Note.from_bytes(checkpoint).text)
-    if root_from_path(leaf_hash(record), index, len(leaves), path) != head.root or head.size != len(leaves):
+    if root_from_path(leaf_hash(record), index, head.size, path) != head.root:
         raise ProofInvalidError("The record is not in the tree that the checkpoint signs.")
-    return Proof(index, path, checkpoint, pack_extra(record, schema_text)).to_bytes()
+    return Proof(index, tuple(path), checkpoint, pack_extra(record, schema_text)).to_bytes()
 
 
 def pack_extra(record: bytes, schema_text: str) -> bytes:
