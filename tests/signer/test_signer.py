@@ -8,19 +8,22 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from tensorguard.ledger import checkpoint, trust
 from tensorguard.ledger.merkle import leaf_hash, root_of
+from tensorguard.ledger.record import decode_meta, decode_record, encode_record
 
 from producers.signer import SignerHome
 from producers.signer.errors import ForkedError, SignerActiveError
 from producers.signer.store import Head
+from schemas.codec import event_schema
 from tests.support.ledgers import ROOT, Ledger, python
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tensorguard.ledger.checkpoint import SignedCheckpoint
@@ -188,6 +191,41 @@ def test_new_records_that_do_not_link_up_are_not_signed(ledger: Ledger) -> None:
     assert published(ledger).checkpoint.size == signed
 
 
+def exchanged(data: bytes) -> bytes:
+    """Another byte at the end of a record: the one behind it then links to nothing that is there."""
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+def misplaced(data: bytes) -> bytes:
+    """A record that follows the one before it, and says that it stands elsewhere."""
+    text = event_schema("ApiKeyIssued").text
+    record = decode_record(data, {decode_meta(data).schema: text})
+    return encode_record(text, replace(record.meta, seq=record.meta.seq + 1), record.command, record.body)
+
+
+def of_another_chain(data: bytes) -> bytes:
+    text = event_schema("ApiKeyIssued").text
+    record = decode_record(data, {decode_meta(data).schema: text})
+    return encode_record(text, replace(record.meta, chain="beta"), record.command, record.body)
+
+
+@pytest.mark.parametrize(("behind", "change"), [(2, exchanged), (1, misplaced), (1, of_another_chain)])
+def test_a_new_record_that_is_not_the_next_one_is_not_signed(
+    ledger: Ledger, behind: int, change: Callable[[bytes], bytes]
+) -> None:
+    ledger.sign()
+    signed = ledger.engine.size("acme")
+    issue(ledger, 3)
+    seq = ledger.engine.size("acme") - behind
+    (data,) = ledger.engine.read("acme", seq, 1)
+    with sqlite3.connect(ledger.folder / "ledger.db") as db:
+        acme = "chain = (SELECT id FROM chains WHERE name = 'acme')"
+        db.execute(f"UPDATE records SET data = ? WHERE {acme} AND seq = ?", (change(data), seq))  # noqa: S608 -- fixed text
+    db.close()
+    assert isinstance(ledger.sign().refused["acme"], ForkedError)
+    assert published(ledger).checkpoint.size == signed
+
+
 def test_a_restored_backup_that_goes_another_way_is_refused_by_the_process(ledger: Ledger, tmp_path: Path) -> None:
     issue(ledger)
     ledger.close()
@@ -224,6 +262,19 @@ def test_a_head_is_promised_only_from_the_head_that_was_promised_before(ledger: 
         home.store.promise([("platform", home.store.head("platform"), other), ("acme", other, other)])
     assert home.store.head("acme") == now
     assert home.store.head("platform").size == ledger.engine.size("platform")  # All or none.
+    home.close()
+
+
+def test_neither_another_head_of_the_same_size_nor_a_checkpoint_of_another_size_is_taken(ledger: Ledger) -> None:
+    ledger.sign()
+    home = SignerHome(ledger.folder)
+    now, note = home.store.head("acme"), home.store.note("acme")
+    forked = Head(Head().frontier.extend([b"\x01" * 32] * now.size), b"\x01" * 32)
+    with pytest.raises(ForkedError):
+        home.store.promise([("acme", forked, Head(forked.frontier.append(b"\x02" * 32), b"\x02" * 32))])
+    assert home.store.head("acme") == now
+    home.store.keep_notes([("acme", now.size - 1, b"of an earlier head")])
+    assert home.store.note("acme") == note
     home.close()
 
 
