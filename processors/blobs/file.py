@@ -59,7 +59,15 @@ class FileBlobStore:
         path = self._path(name)
         with suppress(FileNotFoundError):
             path.unlink()
-            sync_folder(path.parent)
+            self._fold_up(path.parent)
+
+    def _fold_up(self, folder: Path) -> None:
+        """Take a folder away that nothing is in any more; those right below the root stay, for others write there."""
+        if self.root not in (folder, folder.parent):
+            with suppress(OSError):
+                folder.rmdir()
+                folder = folder.parent
+        sync_folder(folder)
 
     def list(self, prefix: str = "") -> Sequence[str]:
         """See :class:`processors.blobs.port.BlobStore`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from hashlib import file_digest
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +18,7 @@ from tensorguard.artifact import (
     read_manifest,
     seal_artifact,
 )
+from tensorguard.artifact.manifest import MAX_MANIFEST_BYTES, parse_manifest
 from tensorguard.artifact.store import MANIFEST, PAYLOAD, SIGNATURE
 from tensorguard.crypto.composite import CompositePrivateKey, CompositePublicKey
 from tensorguard.crypto.memory import wipe
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from schemas.events import RunCreated
 
 COMPOSITE_SEED_BYTES = 64
+_ARTIFACT = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,30 @@ class Checkpoints:
             del tensors
         finally:
             wipe(plaintext)
+
+    def stored(self) -> dict[tuple[str, str], list[bytes]]:
+        """What lies in the store, by tenant and run, whether or not the ledger has heard of it; unfinished is removed.
+
+        Nothing of this is verified: it says what may be an orphan, not what may be loaded.
+        """
+        found: dict[tuple[str, str], list[bytes]] = {}
+        names = set(self._store.list())
+        for folder in sorted({name.rpartition("/")[0] for name in names}):
+            tenant, _, artifact = folder.partition("/")
+            if not _ARTIFACT.fullmatch(artifact):
+                continue
+            if f"{folder}/{MANIFEST}" not in names:
+                self.delete(tenant, bytes.fromhex(artifact))
+            elif run_id := self._run_of(f"{folder}/{MANIFEST}"):
+                found.setdefault((tenant, run_id), []).append(bytes.fromhex(artifact))
+        return found
+
+    def _run_of(self, name: str) -> str | None:
+        with self._store.open(name) as file:
+            try:
+                return parse_manifest(file.read(MAX_MANIFEST_BYTES)).run_id
+            except ValueError:
+                return None
 
     def delete(self, tenant: str, artifact_id: bytes) -> None:
         """Remove an artifact; the manifest first, so that no half of it looks whole."""

@@ -137,5 +137,6 @@ def nucleus(probabilities_V: Tensor, top_p: float) -> Tensor:
     if top_p >= 1:
         return probabilities_V
     ordered_V, index_V = probabilities_V.sort(descending=True, stable=True)
-    ordered_V = torch.where(ordered_V.cumsum(-1) - ordered_V < top_p, ordered_V, 0.0)
+    least = max(top_p, torch.finfo(ordered_V.dtype).tiny)  # less would be zero here, and leave no token to draw
+    ordered_V = torch.where(ordered_V.cumsum(-1) - ordered_V < least, ordered_V, 0.0)
     return torch.zeros_like(probabilities_V).scatter(-1, index_V, ordered_V)

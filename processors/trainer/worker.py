@@ -72,14 +72,21 @@ class Worker:
         producer = installation.producer("worker")
         self._outbox = Outbox(Submitter(installation, engine), engine, producer, self._clock, stop)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._stored: dict[tuple[str, str], list[bytes]] = {}
+        self._mistaken = False
 
     def run(self) -> None:
-        """Work until ``stop`` is set or the server is gone; then make durable what is not yet."""
+        """Work until ``stop`` is set or the server is gone; then make durable what is not yet.
+
+        It also ends when the ledger refuses an outcome for another reason than a lost lease, such as its age: a
+        worker that starts anew gets leases anew, and every run goes on from what is durable.
+        """
         try:
+            self._stored = self._checkpoints.stored()
             self._catch_up()
             self._channel.ready(self._worker)
             log.info("trainer_ready", worker=self._worker)
-            while not self._stop.is_set():
+            while not (self._stop.is_set() or self._mistaken):
                 self._turn()
             self._leave()
         except ChannelClosedError:
@@ -111,7 +118,7 @@ class Worker:
 
     def _take(self, recorded: Recorded) -> None:
         if rejected := self._outbox.decided(recorded):
-            self._drop(*rejected)
+            self._mistaken |= self._drop(*rejected) and rejected[1] not in LEASE_LOST
         before = self._pending_of(recorded) if isinstance(recorded.event, e.RunRolledBack) else {}
         view = self._runs.fold(recorded)
         if view is None:
@@ -139,7 +146,14 @@ class Worker:
             resumed = lease.resume_op_seq
             self._live[key] = LiveRun(view, lease.lease_epoch, resumed, resumed, lease.resume_step, self._seconds())
             self._turns.append(key)
+            self._remove_orphans(key)
             log.info("run_leased", run_id=view.run_id, lease_epoch=lease.lease_epoch, step=lease.resume_step)
+
+    def _remove_orphans(self, key: tuple[str, str]) -> None:
+        """Remove what earlier workers stored and nobody recorded: from this lease on, nobody can record it."""
+        for artifact_id in self._stored.pop(key, ()):
+            if (key[0], artifact_id) not in self._runs.manifests:
+                self._checkpoints.delete(key[0], artifact_id)
 
     def _release(self, key: tuple[str, str]) -> None:
         live = self._live.pop(key, None)
@@ -147,18 +161,23 @@ class Worker:
             self._turns.remove(key)
             live.free()
 
-    def _drop(self, outcome: Outcome, code: str) -> None:
-        """An outcome was not accepted: this worker's idea of the run is wrong, so it has none any more."""
+    def _drop(self, outcome: Outcome, code: str) -> bool:
+        """An outcome was not accepted: this worker's idea of the run is wrong, so it has none any more.
+
+        Whether a run was let go.
+        """
         if isinstance(outcome.command, c.RecordCheckpoint):
             self._checkpoints.delete(outcome.chain, outcome.command.artifact_id)
             # A checkpoint of our own may have been overtaken by a newer one; only a lost lease means more than that.
             if outcome.command.operation_id is None and code not in LEASE_LOST:
-                return
+                return False
         key = (outcome.chain, outcome.run_id)
         live = self._live.get(key)
-        if live is not None and live.lease_epoch == outcome.lease_epoch:
-            log.warning("run_dropped", run_id=outcome.run_id, code=code, command=type(outcome.command).__name__)
-            self._release(key)
+        if live is None or live.lease_epoch != outcome.lease_epoch:
+            return False
+        log.warning("run_dropped", run_id=outcome.run_id, code=code, command=type(outcome.command).__name__)
+        self._release(key)
+        return True
 
     def _forget_inputs(self, view: RunView, before: dict[bytes, Pending]) -> None:
         if (view.chain, view.run_id) in self._live:
@@ -225,15 +244,20 @@ class Worker:
     def _start_checkpoint(self, live: LiveRun) -> None:
         if live.adapter is None:
             return
-        image = take_image(
-            live.adapter,
-            live.view.created,
-            tenant=live.view.chain,
-            artifact_id=os.urandom(ARTIFACT_ID_BYTES),
-            created_at=self._clock(),
-            lease_epoch=live.lease_epoch,
-            include_optimizer=True,
-        )
+        try:
+            image = take_image(
+                live.adapter,
+                live.view.created,
+                tenant=live.view.chain,
+                artifact_id=os.urandom(ARTIFACT_ID_BYTES),
+                created_at=self._clock(),
+                lease_epoch=live.lease_epoch,
+                include_optimizer=True,
+            )
+        except (MemoryError, RuntimeError) as error:
+            log.exception("checkpoint_failed", run_id=live.view.run_id, error=type(error).__name__)
+            live.imaged_step, live.imaged_at = live.adapter.step, self._seconds()
+            return
         self._imaged(live)
         live.writing = True
         self._writer.submit(self._write, live, image)
