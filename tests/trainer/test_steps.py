@@ -86,6 +86,15 @@ def test_an_overflowing_sum_of_gradients_is_no_step(new_adapter: Callable[..., A
     assert adapter.digest() == before
 
 
+def test_large_finite_weights_are_finite(new_adapter: Callable[..., Adapter]) -> None:
+    adapter = new_adapter()
+    first = next(iter(adapter.parameters.values()))
+    first.data.fill_(3e38)
+    assert adapter.is_finite()
+    first.data[0, 0] = float("-inf")
+    assert not adapter.is_finite()
+
+
 PIECES: dict[str, tuple[list[int], int, list[int]]] = {
     "all at once": ([3, 5, 2], 15, [3]),
     "padding counts": ([3, 5, 2], 14, [2, 1]),
