@@ -77,7 +77,10 @@ class FileBlobStore:
 
     def sweep(self) -> int:
         """Remove what writers left that were killed; how many. Files of living writers stay."""
-        return sum(_remove_if_orphaned(part) for part in self.root.rglob(f"{_UNFINISHED}*"))
+        orphans = [part for part in self.root.rglob(f"{_UNFINISHED}*") if _remove_if_orphaned(part)]
+        for part in orphans:
+            self._fold_up(part.parent)
+        return len(orphans)
 
     def _path(self, name: str) -> Path:
         return self.root.joinpath(*check_name(name))

@@ -54,15 +54,16 @@ def test_what_killed_workers_stored_and_nobody_recorded_is_removed(platform: Tin
         kept = elsewhere.outcome(elsewhere.save_state("its"))
     orphan = _copied(platform, saved, "ab" * 16, whole=True)
     unfinished = _copied(platform, saved, "cd" * 16, whole=False)
-    part = _blobs(platform) / saved.artifact_id.hex() / ".part-0011223344556677"
-    part.write_bytes(b"ciphertext")
+    begun = _blobs(platform) / ("01" * 16)
+    begun.mkdir()
+    (begun / ".part-0011223344556677").write_bytes(b"ciphertext")
     with platform.worker(**SLOW) as second:
         platform.wait_for_lease("r1", second)
         assert run.outcome(run.load_state(saved)).adapter_digest == saved.adapter_digest
         assert elsewhere.outcome(elsewhere.load_state(kept)).adapter_digest == kept.adapter_digest
     assert not orphan.exists()
     assert not unfinished.exists()
-    assert not part.exists()
+    assert not begun.exists()
 
 
 def _saved_at(platform: TinyPlatform, step: int) -> None:
