@@ -34,8 +34,8 @@ class Scale:
     """How much is trained: of the base model, of the adapter, and of that before the server is killed."""
 
     base_steps: int = 300
-    steps: int = 100
-    steps_before_crash: int = 70
+    steps: int = 80
+    steps_before_crash: int = 55
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def run(root: Path, text: Path | None, screen: Screen, scale: Scale | None = Non
                 package = _package(client, places, outcome.artifact_id)
         with screen.part("Open it on the device, in memory only"):
             opened = _open_on_device(server, places, key)
-            screen.say(opened["sample"]["prompt"] + opened["sample"]["completion"])
+            screen.say(_one_line(opened["sample"]["prompt"] + opened["sample"]["completion"]))
     finally:
         with screen.part("Stop the server"):
             server.stop()
@@ -240,7 +240,7 @@ def _open_on_device(server: Server, places: Places, key: str) -> Any:
         "--trust-root": root,
         "--model": places.base_model,
         "--prompt": PROMPTS[0],
-        "--max-tokens": "40",
+        "--max-tokens": "24",
         "--report": server.url,
     }
     words = [word for pair in arguments.items() for word in pair]
