@@ -7,6 +7,7 @@ from hmac import compare_digest
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request
+from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
@@ -14,6 +15,10 @@ from api import keys
 from api.errors import ApiError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from starlette.responses import Response
+
     from projections.projector import Projector
     from projections.queries import Views
 
@@ -84,9 +89,26 @@ async def caller(
     header: Annotated[str | None, Depends(_HEADER)],
 ) -> Caller:
     """The caller of a request."""
+    known: Caller | None = getattr(request.state, "caller", None)
+    if known is not None:
+        return known
     text = bearer.credentials if bearer else header
     gatekeeper: Gatekeeper = request.app.state.platform.gatekeeper
     return await run_in_threadpool(gatekeeper.admit, text)
+
+
+class KeyFirst(APIRoute):
+    """A route that asks who calls before it reads a body, which may be large: strangers are not worth the memory."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler behind the question."""
+        handle = super().get_route_handler()
+
+        async def ask_first(request: Request) -> Response:
+            request.state.caller = await caller(request, await _BEARER(request), await _HEADER(request))
+            return await handle(request)
+
+        return ask_first
 
 
 def holding(scope: str) -> Any:

@@ -31,7 +31,7 @@ def decode(listing: str, cursor: str | None) -> int | None:
     except (ValueError, RecursionError):
         value = None
     match value:
-        case [str(name), int(position)] if name == listing and 0 <= position < _MAX_POSITION:
+        case [str(name), int(position)] if name == listing and type(position) is int and 0 <= position < _MAX_POSITION:
             return position
         case _:
             raise ApiError("invalid_request", "The cursor is not one of this list; start without one.")

@@ -76,20 +76,16 @@ def install(app: FastAPI) -> None:
         return response(translate(error))
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        if _not_json(request):
+    async def invalid(_request: Request, error: RequestValidationError) -> Response:
+        if isinstance(error.body, bytes):  # not looked into, since it came under another content type or under none
             return response(ApiError("unsupported_media_type", "A body is sent as application/json."))
         return response(_of_validation(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def http(_request: Request, error: HTTPException) -> Response:
-        return response(_BY_STATUS.get(error.status_code, _BY_STATUS[404]))
-
-
-def _not_json(request: Request) -> bool:
-    """Whether a body came under another content type: it was not looked into, so its fields seem to be missing."""
-    sent = request.headers.get("content-type", "")
-    return bool(sent) and "json" not in sent.lower()
+        answer = response(_BY_STATUS.get(error.status_code, _BY_STATUS[404]))
+        answer.headers.update(error.headers or {})  # such as Allow, which a 405 must have
+        return answer
 
 
 def _of_validation(errors: Sequence[Any]) -> ApiError:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, WithJsonSchema
 
 MAX_INT = (1 << 63) - 1
 ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -21,9 +22,21 @@ Salt = Annotated[
 Matrix = Annotated[
     Any, WithJsonSchema({"type": "array", "minItems": 1, "items": {"type": "array", "items": {"type": "integer"}}})
 ]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC this lies beyond the years 1 to 9999") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 Metadata = Annotated[
     dict[str, Any],
-    Field(description="Free JSON, up to 16 KiB. It is sealed under the tenant's key, never on the ledger."),
+    Field(
+        description="Free JSON, up to 16 KiB and 32 levels. It is sealed under the tenant's key, never on the ledger."
+    ),
 ]
 
 
@@ -144,4 +157,4 @@ class PackageRequest(Request):
     artifact_id: str = Field(pattern=HEX16)
     recipients: list[Annotated[str, Field(pattern=HEX32)]] = Field(min_length=1, max_length=64)
     release_counter: int = Field(default=0, ge=0, le=MAX_INT)
-    expires_at: AwareDatetime | None = Field(default=None, strict=False, description="RFC 3339 with an offset.")
+    expires_at: Moment | None = Field(default=None, strict=False, description="RFC 3339 with an offset.")

@@ -28,7 +28,7 @@ from processors.channel import SideChannel
 from processors.dispatcher import Dispatcher
 from processors.runners.embedded import EmbeddedRunner
 from producers import logs
-from producers.errors import WriterActiveError
+from producers.errors import InstallationError, WriterActiveError
 from producers.files import replace_file
 from producers.sequencer import Sequencer, SequencerLock
 from projections.queries import PLATFORM
@@ -128,7 +128,10 @@ def serve(settings: ServerSettings) -> None:
     """
     logs.configure()
     data_dir = settings.data_dir.resolve()
-    data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InstallationError(f"The data dir {data_dir} cannot be used ({error.strerror}).") from error
     with ExitStack() as stack:
         stack.enter_context(_only_server(data_dir))
         listener = stack.enter_context(_listening(settings.host, settings.port))
@@ -159,6 +162,7 @@ def _uvicorn(platform: Platform) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        ws="none",
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
 

@@ -129,7 +129,8 @@ class Submission:
                     self._vault.drop(tenant, name)
             else:
                 command = command_for(self._vault.commitment_to(tenant, name, sealed.metadata))
-                if known is None and reply.body_digest != _digest(command):
+                other = reply.outcome == ACCEPTED and self._vault.get(tenant, name) != sealed.metadata
+                if known is None and (other or reply.body_digest != _digest(command)):
                     raise _key_reused()
             return self._settled(attempt, reply, command)
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 DOMAIN = "tensorguard/metadata/v1"
 MAX_BYTES = 16 << 10
+MAX_DEPTH = 32
+"""Far below where a JSON reader or writer of either side gives up: what is kept must come back in every answer."""
 _NONCE = 12
 
 
@@ -40,7 +42,7 @@ class Vault:
         """Seal metadata; the 32 bytes of its commitment. Empty metadata is not kept.
 
         Raises:
-            ApiError: invalid_request, it is no JSON of at most 16 KiB.
+            ApiError: invalid_request, it is no JSON of at most 16 KiB and 32 levels.
             StorageFullError: there is no space left.
         """
         if not metadata:
@@ -89,7 +91,16 @@ def _canonical(metadata: dict[str, Any]) -> bytes:
         raise ApiError("invalid_request", "metadata is not plain JSON.") from error
     if len(data) > MAX_BYTES:
         raise ApiError("invalid_request", f"metadata has {len(data)} bytes; at most {MAX_BYTES}.")
+    if _deeper_than(metadata, MAX_DEPTH):
+        raise ApiError("invalid_request", f"metadata is nested deeper than {MAX_DEPTH} levels.")
     return data
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    if held is None:
+        return False
+    return levels == 0 or any(_deeper_than(each, levels - 1) for each in held)
 
 
 def _path(tenant: str, name: str) -> str:

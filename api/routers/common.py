@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api import paging, problems
 from api.auth import Caller
+from api.idempotency import MAX_KEY_CHARACTERS
 from api.platform import Platform
 from api.submission import Asked
 
@@ -30,7 +31,11 @@ Limit = Annotated[int, Query(ge=1, le=paging.MAX_LIMIT, description="How many it
 Cursor = Annotated[str | None, Query(max_length=256, description="The `next_cursor` of the page before.")]
 IdempotencyKey = Annotated[
     str | None,
-    Header(description="A repeat with the same key and body gets the original answer; nothing is done twice."),
+    Header(
+        min_length=1,
+        max_length=MAX_KEY_CHARACTERS,
+        description="A repeat with the same key and body gets the original answer; nothing is done twice.",
+    ),
 ]
 
 
@@ -46,7 +51,7 @@ class Asking:
         request = self._request
         return Asked.of(
             caller,
-            route=f"{request.method} {request.url.path.removeprefix(ALIAS)}",
+            route=f"{request.method} {request.scope['path'].removeprefix(ALIAS)}",
             key=self._key,
             body=await request.body(),
             correlation=request.state.request_id,

@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse
 from api import paging, present, receipts
 from api import requests as q
 from api import responses as r
-from api.auth import Caller, Packager, Reader
+from api.auth import Caller, KeyFirst, Packager, Reader
 from api.errors import ApiError
 from api.platform import Platform
 from api.routers.common import BODY, LONGEST_POLL, Asking, Cursor, Limit, PlatformOf, errors, run_in_threadpool
@@ -19,7 +19,7 @@ from api.submission import Asked
 from projections.models import Package
 from schemas import commands
 
-router = APIRouter(prefix="/v1/packages", tags=["packages"])
+router = APIRouter(prefix="/v1/packages", tags=["packages"], route_class=KeyFirst)
 LISTING = "packages"
 BYTES = "application/octet-stream"
 RECEIPT_SECONDS = 10.0
@@ -48,7 +48,12 @@ def _request(platform: Platform, asked: Asked, body: q.PackageRequest) -> r.Pack
         release_counter=body.release_counter,
         expires_at=(body.expires_at - _EPOCH) // timedelta(microseconds=1) if body.expires_at else None,
     )
-    platform.submission.send(asked, command)
+    try:
+        platform.submission.send(asked, command)
+    except ApiError as error:
+        if error.code == "not_found":  # the run is there, as its artifact is: it is a recipient that is not
+            raise ApiError("recipient_unknown", error.detail) from error
+        raise
     return _info(platform, _package(platform, asked.caller, asked.command_id.hex()))
 
 

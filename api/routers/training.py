@@ -10,7 +10,7 @@ from tensorguard import commitment
 from api import batches, paging, present
 from api import requests as q
 from api import responses as r
-from api.auth import Caller, Reader, Trainer
+from api.auth import Caller, KeyFirst, Reader, Trainer
 from api.errors import ApiError
 from api.platform import Platform
 from api.routers.common import BODY, Asking, Cursor, Limit, PlatformOf, errors, run_in_threadpool
@@ -21,7 +21,7 @@ from projections.models import CatalogueModel, Run
 from schemas import commands
 from schemas.types import LoraSpec, OptimizerSpec
 
-router = APIRouter(prefix="/v1/training_clients", tags=["training"])
+router = APIRouter(prefix="/v1/training_clients", tags=["training"], route_class=KeyFirst)
 LISTING = "training_clients"
 ALL_LINEAR = "all-linear"
 _CHANGES = errors(*BODY, 404, 409, 429, 507)

@@ -30,6 +30,12 @@ def test_strangers_are_told_the_same_whatever_they_bring(doors: Doors, name: str
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
+def test_strangers_are_turned_away_before_their_body_is_looked_at(doors: Doors) -> None:
+    for path in ("/v1/training_clients", "/v1/training_clients/run/forward_backward", "/v1/packages"):
+        answer = doors.client.post(path, content=b"{", headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+
+
 def test_the_right_id_with_another_secret_opens_nothing(doors: Doors) -> None:
     forged = doors.key[:-1] + ("0" if doors.key[-1] != "0" else "1")
     assert doors.call("GET", "/v1/models", key=forged).status_code == 401

@@ -88,6 +88,11 @@ BODIES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"batch": batch(1), "salt": "ab" * 32},
     ),
     "save_state": ("/save_state", {"name": "a"}, {"name": "b"}),
+    "metadata of a checkpoint": (
+        "/save_state",
+        {"name": "a", "metadata": {"a": 1}},
+        {"name": "a", "metadata": {"a": 2}},
+    ),
 }
 
 

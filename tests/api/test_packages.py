@@ -122,7 +122,17 @@ def test_a_package_that_failed_says_why(doors: Doors, package: Any) -> None:
 
 def test_a_package_for_nobody_that_is_enrolled_is_refused(doors: Doors, package: Any) -> None:
     answer = doors.call("POST", "/v1/packages", json={"artifact_id": package["artifact_id"], "recipients": ["0" * 64]})
-    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert (answer.status_code, answer.json()["code"]) == (409, "recipient_unknown")
+
+
+def test_an_expiry_beyond_the_last_day_is_refused_and_hurts_no_list(
+    doors: Doors, package: Any, device: Producer
+) -> None:
+    asked = {"artifact_id": package["artifact_id"], "recipients": [device.key_id.hex()]}
+    for moment in ("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"):
+        answer = doors.call("POST", "/v1/packages", json={**asked, "expires_at": moment})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert [each["package_id"] for each in doors.get("/v1/packages")["items"]] == [package["package_id"]]
 
 
 def test_devices_are_listed_with_their_keys(doors: Doors, device: Producer) -> None:

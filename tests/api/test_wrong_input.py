@@ -34,6 +34,14 @@ def create(**config: Any) -> dict[str, Any]:
     return {"model_ref": "tiny", **config}
 
 
+def nested(levels: int) -> dict[str, Any]:
+    """Metadata of so many levels."""
+    value: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        value = {"k": value}
+    return value
+
+
 def forward(**change: Any) -> dict[str, Any]:
     return {"batch": {**batch(), **change}}
 
@@ -79,6 +87,15 @@ WRONG: dict[str, Wrong] = {
     "metadata with a lone surrogate": Wrong(
         RUNS, 422, "invalid_request", content=b'{"model_ref":"tiny","metadata":{"k":"\\ud800"}}', headers=JSON
     ),
+    "metadata that is nested too deep": Wrong(RUNS, 422, "invalid_request", create(metadata=nested(33))),
+    "metadata of a checkpoint that is nested too deep": Wrong(
+        OP + "/save_state", 422, "invalid_request", {"name": "a", "metadata": nested(300)}
+    ),
+    "no content type": Wrong(RUNS, 415, "unsupported_media_type", content=b'{"model_ref":"tiny"}'),
+    "a wrong limit under the content type of a form": Wrong(
+        RUNS + "?limit=0", 422, "invalid_request", method="GET", headers={"Content-Type": "text/plain"}
+    ),
+    "an empty idempotency key": Wrong(RUNS, 422, "invalid_request", create(), headers={"Idempotency-Key": ""}),
     "an idempotency key of 300 characters": Wrong(
         RUNS, 422, "invalid_request", create(), headers={"Idempotency-Key": "k" * 300}
     ),
@@ -114,6 +131,9 @@ WRONG: dict[str, Wrong] = {
     "a timeout that is no number": Wrong("/v1/futures/x/result?timeout=nan", 422, "invalid_request", method="GET"),
     "a limit of zero": Wrong("/v1/training_clients?limit=0", 422, "invalid_request", method="GET"),
     "a cursor that is none": Wrong("/v1/audit_logs?cursor=x", 422, "invalid_request", method="GET"),
+    "a cursor at true": Wrong(
+        "/v1/training_clients?cursor=WyJ0cmFpbmluZ19jbGllbnRzIix0cnVlXQ", 422, "invalid_request", method="GET"
+    ),
     "a cursor of another list": Wrong(
         "/v1/audit_logs?cursor=WyJwYWNrYWdlcyIsM10", 422, "invalid_request", method="GET"
     ),
@@ -192,6 +212,16 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(data_dir: Path) -> N
         chunks = (body[start : start + 100] for start in range(0, len(body), 100))
         answer = doors.call("POST", f"{RUNS}/{run}/forward_backward", content=chunks, headers=JSON)
         assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+
+def test_metadata_of_the_most_levels_comes_back_in_every_answer(doors: Doors) -> None:
+    run = doors.create(metadata=nested(32))
+    assert doors.get(f"{RUNS}/{run}")["config"]["metadata"] == nested(32)
+    assert doors.get(RUNS)["items"][0]["config"]["metadata"] == nested(32)
+
+
+def test_a_method_that_a_path_does_not_take_is_told_which_it_takes(doors: Doors) -> None:
+    assert doors.call("DELETE", RUNS).headers["allow"] in ("GET", "POST", "GET, POST")
 
 
 def test_the_sixty_fifth_waiting_operation_is_told_to_wait(doors: Doors) -> None:
