@@ -147,6 +147,11 @@ KINDS: dict[str, Kind] = {
 }
 
 
+def next_step_of(code: str) -> str:
+    """What to do about a code; nothing for one that clients are never told."""
+    return KINDS[code].next_step if code in KINDS else ""
+
+
 class ApiError(TensorGuardError):
     """What a client is told instead of an answer; ``extras`` are further members of the problem document."""
 

@@ -51,6 +51,7 @@ class Workbench:
         """
         import secrets  # noqa: PLC0415 -- light start
 
+        from api.errors import next_step_of  # noqa: PLC0415
         from producers.deciders.registry import stream_of  # noqa: PLC0415
         from producers.identities import make_envelope  # noqa: PLC0415
 
@@ -62,7 +63,11 @@ class Workbench:
             now=self.installation.clock(),
         )
         reply = self.submitter.submit_and_wait(self.installation.producer("authority"), envelope)
-        reply.raise_for_outcome()
+        try:
+            reply.raise_for_outcome()
+        except TensorGuardError as error:
+            error.next_step = error.next_step or next_step_of(error.code)
+            raise
         return reply
 
 

@@ -12,6 +12,8 @@ from tensorguard.errors import UsageError
 from api.commands.common import AsJson, DataDir, Tenant, show, table, views_of, workbench
 
 NAME = "devices"
+SIGNING_KEY_BYTES, HPKE_KEY_BYTES = 32, 1216
+"""Ed25519; X-Wing (ML-KEM-768 and X25519)."""
 app = typer.Typer(help="Enrol devices and list them.", no_args_is_help=True)
 
 
@@ -33,6 +35,8 @@ def enrol(
     from schemas.commands import EnrolProducer  # noqa: PLC0415
 
     public, hpke = _read(public_keys)
+    if not name.isprintable():
+        raise UsageError("A device's name has printable characters only.", next_step="Give it another --name.")
     with workbench(data_dir, create=True) as bench:
         bench.submitter.ensure_chain(tenant)
         reply = bench.decide(tenant, EnrolProducer(key_id_of(public), public, "device", name, hpke))
@@ -43,11 +47,12 @@ def enrol(
 def _read(path: Path) -> tuple[bytes, bytes]:
     try:
         value = json.loads(path.read_bytes())
-        return bytes.fromhex(value["public_key"]), bytes.fromhex(value["hpke_public_key"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{path} holds no public keys of a device.", next_step="Let the device make the file."
-        ) from error
+        public, hpke = bytes.fromhex(value["public_key"]), bytes.fromhex(value["hpke_public_key"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        public = hpke = b""
+    if (len(public), len(hpke)) != (SIGNING_KEY_BYTES, HPKE_KEY_BYTES):
+        raise UsageError(f"{path} holds no public keys of a device.", next_step="Let the device make the file.")
+    return public, hpke
 
 
 @app.command("list")

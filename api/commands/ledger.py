@@ -50,7 +50,7 @@ def _head(bench: Workbench, chain: str) -> dict[str, Any]:
 def show_records(
     data_dir: DataDir,
     chain: Annotated[str, typer.Option("--chain", help="Whose records.")] = PLATFORM,
-    start: Annotated[int, typer.Option("--from", min=0, help="The first record.")] = 0,
+    start: Annotated[int, typer.Option("--from", min=0, max=1 << 62, help="The first record.")] = 0,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 50,
     *,
     as_json: AsJson = False,

@@ -38,6 +38,7 @@ def test_a_key_is_issued_listed_and_revoked_on_a_data_dir_without_a_server(data_
     assert listed()["revoked_at"]
     again = tensorguard("keys", "revoke", issued["key_id"], "--data-dir", data_dir, check=False)
     assert (again.returncode, "already_revoked" in again.stderr) == (1, True)
+    assert "Nothing is left to do." in again.stderr
 
 
 def test_no_file_of_the_data_dir_holds_a_keys_secret(data_dir: Path) -> None:
@@ -143,3 +144,29 @@ register(typer.Typer())
 print([name for name in {HEAVY!r} if name in sys.modules])
 """
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+USELESS: dict[str, tuple[int, tuple[str, ...]]] = {
+    "a server in a file": (1, ("server", "--data-dir", "{file}")),
+    "a server below a file": (1, ("server", "--data-dir", "{file}/data")),
+    "a position beyond all numbers": (2, ("ledger", "show", "--data-dir", "{data}", "--from", "9" * 30)),
+    "keys of the wrong length": (
+        2,
+        ("devices", "enrol", "--data-dir", "{data}", "--tenant", "acme", "--name", "n", "--public-keys", "{short}"),
+    ),
+    "a name that is no text": (
+        2,
+        ("devices", "enrol", "--data-dir", "{data}", "--tenant", "acme", "--name", "\udcff", "--public-keys", "{good}"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", USELESS)
+def test_what_cannot_be_done_is_told_without_a_traceback(name: str, data_dir: Path, tmp_path: Path) -> None:
+    status, arguments = USELESS[name]
+    paths = {"data": data_dir, "file": tmp_path / "file", "short": tmp_path / "short", "good": tmp_path / "good"}
+    paths["file"].write_text("")
+    paths["short"].write_text(json.dumps({"public_key": "00", "hpke_public_key": "00"}))
+    paths["good"].write_text(json.dumps({"public_key": "11" * 32, "hpke_public_key": "22" * 1216}))
+    done = tensorguard(*(part.format(**paths) for part in arguments), check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (status, False)
