@@ -15,7 +15,14 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
-from tg_tinker.errors import FutureTimeoutError, ProtocolError, ServerUnreachableError, TransientError, from_problem
+from tg_tinker.errors import (
+    FutureTimeoutError,
+    InvalidRequestError,
+    ProtocolError,
+    ServerUnreachableError,
+    TransientError,
+    from_problem,
+)
 from tg_tinker.retry import Response, RetryPolicy, Unreachable
 from tg_tinker.types import Future
 
@@ -126,8 +133,16 @@ def post(around: Surroundings, model: type[Model], path: str, body: Mapping[str,
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
-    """JSON without spaces; what has no JSON form has been refused before."""
-    return json.dumps(body, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    """JSON without spaces.
+
+    Raises:
+        InvalidRequestError: something in it has no JSON form.
+    """
+    try:
+        return json.dumps(body, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        # Without the cause: its text quotes what was to be sent.
+        raise InvalidRequestError("The request holds text, numbers or objects that have no JSON form.") from None
 
 
 def parse(model: type[Model], content: bytes) -> Model:

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from tg_tinker import flows
 from tg_tinker.errors import AuthenticationError, ConfigurationError
@@ -38,21 +39,23 @@ class ServiceClient:
 
     Raises:
         ConfigurationError: no usable base URL.
-        AuthenticationError: no API key.
+        AuthenticationError: no API key, or something that is none.
     """
 
     def __init__(
         self, base_url: str | None = None, api_key: str | None = None, *, retry: RetryPolicy | None = None
     ) -> None:
-        url = base_url or os.environ.get(BASE_URL_VARIABLE, "")
-        key = api_key or os.environ.get(API_KEY_VARIABLE, "")
-        if not url.startswith(("http://", "https://")):
+        url = (base_url or os.environ.get(BASE_URL_VARIABLE, "")).strip()
+        key = (api_key or os.environ.get(API_KEY_VARIABLE, "")).strip()
+        if not _is_address(url):
             raise ConfigurationError(
                 "The server's address is not given, or is no URL.",
                 next_step=f"Give base_url or set {BASE_URL_VARIABLE}, such as http://127.0.0.1:8080.",
             )
         if not key:
             raise AuthenticationError("No API key is given.")
+        if not (key.isascii() and key.isprintable() and " " not in key):
+            raise AuthenticationError("The API key holds characters that no key has.")
         around = Surroundings(time.monotonic, random.random, secrets.token_hex, retry or RetryPolicy())
         self._transport = Transport(url, key, around)
         self.base_url = url
@@ -199,7 +202,8 @@ class ServiceClient:
         return self._transport.run(flows.download(self._transport.around, flows.at(*segments), Path(path)))
 
     def _create(self, config: TrainingConfig) -> Flow[TrainingClientInfo]:
-        body = config.model_dump(mode="json")
+        # Metadata as it is: pydantic would turn a NaN in it into null without a word.
+        body = {**config.model_dump(mode="json", exclude={"metadata"}), "metadata": config.metadata}
         return flows.post(self._transport.around, TrainingClientInfo, flows.at("training_clients"), body)
 
     def _run(self, training_client_id: str) -> Flow[TrainingClientInfo]:
@@ -211,3 +215,12 @@ class ServiceClient:
 
     def _list(self, model: type[flows.Model], name: str, limit: int | None, **query: object) -> Flow[list[flows.Model]]:
         return flows.pages(self._transport.around, model, flows.at(name), query, limit)
+
+
+def _is_address(url: str) -> bool:
+    """Whether a server can be looked for there: what cannot be is said at once, not after a minute of trying."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets without an end, a port beyond 65535
+        return False

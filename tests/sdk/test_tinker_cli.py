@@ -146,3 +146,27 @@ def test_the_key_may_lie_in_a_file(
     key = tmp_path / "key"
     key.write_text(simulation.API_KEY + "\n")
     assert _json(capsys, "--api-key-file", key, "clients", "list") == []
+
+
+UNUSABLE: dict[str, tuple[str, ...]] = {
+    "no object for a configuration": ("clients", "create", "small", "--config", "list.json"),
+    "a NaN in metadata": ("clients", "create", "--config", "nan.json"),
+    "half a character in metadata": ("clients", "create", "--config", "surrogate.json"),
+    "a learning rate of NaN": ("optim-step", "{run}", "--learning-rate", "nan"),
+    "no mass to sample from": ("sample", "{run}", "abc", "--top-p", "0"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_settings_without_sense_are_told_without_a_traceback(
+    name: str, server: Simulator, capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.json").write_text("[1]")
+    Path("nan.json").write_text('{"model_ref": "small", "metadata": {"k": NaN}}')
+    Path("surrogate.json").write_text('{"model_ref": "small", "metadata": {"k": "\\ud800"}}')
+    run_id = _json(capsys, "clients", "create", "small")["training_client_id"]
+    seen = len(server.seen)
+    assert run([part.format(run=run_id) for part in UNUSABLE[name]] + ["--json"]) == 2
+    assert json.loads(capsys.readouterr().err)["error"]["next_step"]
+    assert [each.method for each in server.seen[seen:] if each.method == "POST"] == []

@@ -169,3 +169,31 @@ def test_an_id_cannot_lead_to_another_path(simulator: Simulator, client: Service
 def test_a_misspelt_setting_is_refused_before_anything_is_sent() -> None:
     with pytest.raises(ValueError, match="model_reff"):
         TrainingConfig.model_validate({"model_reff": "small"})
+
+
+NO_ADDRESSES = ("http://[", "http://", "http://127.0.0.1:99999", "http://127.0.0.1:0", "127.0.0.1:8000", "ftp://x")
+
+
+@pytest.mark.parametrize("url", NO_ADDRESSES)
+def test_what_is_no_address_is_said_at_once(url: str) -> None:
+    with pytest.raises(errors.ConfigurationError):
+        ServiceClient(url, simulation.API_KEY)
+
+
+@pytest.mark.parametrize("key", ["tg-key-\u00e9", "tg-key-a b", "tg-key-a\r\nX-Other: b"])
+def test_what_is_no_key_is_said_at_once_and_not_repeated(key: str) -> None:
+    with pytest.raises(errors.AuthenticationError) as raised:
+        ServiceClient("http://127.0.0.1:1", key)
+    assert key not in str(raised.value)
+
+
+def test_a_key_with_its_line_end_is_that_key(simulator: Simulator) -> None:
+    with ServiceClient(simulator.url, simulation.API_KEY + "\n") as client:
+        assert client.list_training_clients() == []
+
+
+def test_metadata_without_a_json_form_is_refused_and_never_changed(client: ServiceClient) -> None:
+    for value in (float("nan"), "\ud800", object()):
+        with pytest.raises(errors.InvalidRequestError):
+            client.create_training_client(TrainingConfig(model_ref="small", metadata={"k": value}))
+    assert client.list_training_clients() == []

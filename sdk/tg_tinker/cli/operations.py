@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tg_tinker.cli.session import AsJson, NoWait, Run, Timeout, finish, read_json, training
+from tg_tinker.cli.session import AsJson, NoWait, Run, Timeout, finish, read_json, settings, training
 from tg_tinker.types import SamplingConfig
 
 
@@ -63,7 +63,8 @@ def sample(
     as_json: AsJson = False,
 ) -> None:
     """Complete prompts with the run's present adapter."""
-    config = SamplingConfig(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
+    with settings("sampling configuration"):
+        config = SamplingConfig(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
     with training(context, run) as client:
         finish(client.sample(prompts, config), timeout, no_wait=no_wait, as_json=as_json)
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
-from tensorguard.errors import UsageError
 
 from tg_tinker.cli.output import show, show_all
-from tg_tinker.cli.session import AsJson, Limit, Run, Timeout, connect, read_json, training
+from tg_tinker.cli.session import AsJson, Limit, Run, Timeout, connect, read_fields, settings, training
 from tg_tinker.errors import from_problem
 from tg_tinker.types import TrainingConfig
 
@@ -44,19 +42,13 @@ def create_client(
     as_json: AsJson = False,
 ) -> None:
     """Start a training run."""
-    fields: dict[str, Any] = read_json(config) if config else {}
+    fields = read_fields(config) if config else {}
     if model:
         fields = {**fields, "model_ref": model}
+    with settings("training configuration"):
+        asked = TrainingConfig.model_validate(fields)
     with connect(context) as client:
-        show(client.create_training_client(_training_config(fields)).info, as_json=as_json)
-
-
-def _training_config(fields: dict[str, Any]) -> TrainingConfig:
-    try:
-        return TrainingConfig.model_validate(fields)
-    except ValidationError as error:
-        listed = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise UsageError(f"That is no training configuration: {listed}.", next_step="Correct these fields.") from error
+        show(client.create_training_client(asked).info, as_json=as_json)
 
 
 @clients.command("get")

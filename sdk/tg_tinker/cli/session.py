@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from tensorguard.errors import UsageError
 
 from tg_tinker.cli.output import show
@@ -71,6 +72,28 @@ def read_json(path: Path) -> Any:
         raise UsageError(f"{path} is no JSON.", next_step="Write one JSON object into the file.") from error
 
 
+def read_fields(path: Path) -> dict[str, Any]:
+    """The JSON object in a file (errors as for :func:`read_json`)."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} holds no JSON object.", next_step="Write one JSON object into the file.")
+    return value
+
+
+@contextmanager
+def settings(kind: str) -> Iterator[None]:
+    """While settings are made of what was typed: what does not fit is wrong usage, told without its value.
+
+    Raises:
+        UsageError: a field does not fit.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        listed = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise UsageError(f"That is no {kind}: {listed}.", next_step="Correct these fields.") from None
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8")
@@ -89,6 +112,8 @@ __all__ = [
     "Timeout",
     "connect",
     "finish",
+    "read_fields",
     "read_json",
+    "settings",
     "training",
 ]
