@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from producers.engines.port import LogReader
 from producers.locks import FileLock
 from projections.database import VIEWS_FILE, open_database, remove_sqlite, sqlite_url
-from projections.errors import ViewsInUseError
+from projections.errors import CorruptLedgerError, ForeignHistoryError, ViewsInUseError
 from projections.projector import Projector
 
 LOCK_FILE = Path("run") / "views.lock"
@@ -55,7 +55,10 @@ def _fold_into(path: Path, reader: LogReader) -> dict[str, int]:
     database = open_database(sqlite_url(path))
     try:
         projector = Projector(reader, database)
-        projector.catch_up()
+        try:
+            projector.catch_up()
+        except ForeignHistoryError as error:  # the views began empty: it is the ledger that does not hold together
+            raise CorruptLedgerError(error.detail) from error
         _settle(database)
         return projector.sizes()
     finally:

@@ -198,10 +198,13 @@ def test_a_rebuild_waits_for_no_server_but_refuses(ledger: SqliteEngine, data_di
         rebuild(data_dir, ledger)
 
 
-def test_a_rebuild_of_a_damaged_ledger_leaves_the_old_views(ledger: SqliteEngine, data_dir: Path) -> None:
+@pytest.mark.parametrize("change", [b"", None], ids=["emptied", "one bit"])
+def test_a_rebuild_of_a_damaged_ledger_leaves_the_old_views(
+    ledger: SqliteEngine, data_dir: Path, change: bytes | None
+) -> None:
     with database_at(data_dir / VIEWS_FILE) as database:
         before = dump(database)
-    damage(data_dir, 15, b"")
+    damage(data_dir, 15, change)
     with pytest.raises(CorruptLedgerError):
         rebuild(data_dir, ledger)
     with database_at(data_dir / VIEWS_FILE) as database:
