@@ -138,3 +138,4 @@ def test_the_nucleus_is_the_smallest_likeliest_set() -> None:
     assert nucleus(probabilities_V, 0.75).nonzero().flatten().tolist() == [1, 3]
     assert nucleus(probabilities_V, 0.76).nonzero().flatten().tolist() == [1, 2, 3]
     assert nucleus(probabilities_V, 1e-9).nonzero().flatten().tolist() == [1]
+    assert nucleus(probabilities_V, 1e-300).nonzero().flatten().tolist() == [1]  # zero in 32 bits
