@@ -7,7 +7,7 @@ import pickle
 import pytest
 from tensorguard.errors import TensorGuardError
 from tg_tinker import errors
-from tg_tinker.errors import BY_CODE, TGTinkerError, from_problem
+from tg_tinker.errors import BY_CODE, TGTinkerError, from_problem, problems
 
 ALL = sorted(BY_CODE.items())
 WITHOUT_HINT = {"tg_tinker_error"}
@@ -26,7 +26,7 @@ def test_every_error_has_a_code_a_next_step_and_an_exit_code(code: str, kind: ty
 
 
 def test_no_two_classes_share_a_code() -> None:
-    assert len(set(errors._classes(TGTinkerError))) == len(BY_CODE)
+    assert len(set(problems._classes(TGTinkerError))) == len(BY_CODE)
 
 
 def test_an_error_survives_pickling() -> None:

@@ -1,0 +1,76 @@
+"""Requests that are wrong themselves."""
+
+from __future__ import annotations
+
+from tg_tinker.errors.base import TGTinkerError
+
+
+class InvalidRequestError(TGTinkerError):
+    """The request itself is wrong."""
+
+    code = "invalid_request"
+    exit_code = 2
+    next_step = "Correct the field that the message names."
+
+
+class EmptyBatchError(InvalidRequestError):
+    """A batch without rows or without tokens."""
+
+    code = "empty_batch"
+    next_step = "Send at least one row with at least one token."
+
+
+class RaggedBatchError(InvalidRequestError):
+    """Rows or fields of different lengths."""
+
+    code = "ragged_batch"
+    next_step = "Pad the rows to one length: attention_mask 0 and labels -100 where there is padding."
+
+
+class TokenOutOfVocabularyError(InvalidRequestError):
+    """A token id that the model does not have."""
+
+    code = "token_out_of_vocabulary"
+    next_step = "Use the tokenizer of this very model."
+
+
+class WrongDtypeError(InvalidRequestError):
+    """Something else than whole numbers where token ids belong."""
+
+    code = "wrong_dtype"
+    next_step = "Send integers: .astype('int64') in numpy, .long() in torch."
+
+
+class SequenceTooLongError(InvalidRequestError):
+    """More tokens in a row than the model has positions."""
+
+    code = "sequence_too_long"
+    next_step = "Cut the rows to the model's max_positions."
+
+
+class BatchTooLargeError(InvalidRequestError):
+    """More tokens than one operation may have."""
+
+    code = "batch_too_large"
+    next_step = "Send the rows in several forward_backward calls before one optim_step."
+
+
+class DPNotAvailableError(InvalidRequestError):
+    """This server trains without differential privacy; it refuses rather than ignores the request."""
+
+    code = "dp_not_available"
+    next_step = "Leave dp_config out, if training without differential privacy is acceptable."
+
+
+class FullFineTuningUnsupportedError(InvalidRequestError):
+    """This server trains adapters only."""
+
+    code = "full_fine_tuning_unsupported"
+    next_step = "Give a lora_config."
+
+
+class IdempotencyKeyReusedError(InvalidRequestError):
+    """An Idempotency-Key came with two different requests."""
+
+    code = "idempotency_key_reused"
+    next_step = "Use a new key for a new request."
