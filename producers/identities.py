@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from schemas.base import Command
 
-ROLES = ("authority", "gateway", "dispatcher", "worker", "packager")
+ROLES = ("authority", "gateway", "dispatcher", "worker", "packager", "retention")
 """The producers of an installation itself; devices bring their own keys."""
 
 SEED_BYTES = 32

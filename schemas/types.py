@@ -23,6 +23,8 @@ class LoraSpec:
     dropout: float
     target_modules: tuple[str, ...]
     bias: str
+    use_rslora: bool = False
+    use_dora: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,17 @@ class OptimizerSpec:
     beta1: float
     beta2: float
     eps: float
+    momentum: float = 0.0
+    max_grad_norm: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartSpec:
+    """The checkpoint that a run begins from: its weights, never its optimizer."""
+
+    artifact_id: bytes
+    manifest_digest: bytes
+    step: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from schemas.base import Command, Event
 
 PLATFORM = "platform"
 CHAIN_STREAM, REJECTIONS_STREAM = "chain", "rejections"
-ROLES = frozenset({"authority", "gateway", "dispatcher", "worker", "packager", "device"})
+ROLES = frozenset({"authority", "gateway", "dispatcher", "worker", "packager", "retention", "device"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +82,18 @@ RULES: Mapping[type[Command], Rule] = {
     c.RotateSignerKey: Rule(_SIGNER, "authority", "platform", _nothing),
     c.PublishArtifactKey: Rule(_ARTIFACT_KEY, "authority", "platform", _key_id_hex),
     c.RegisterModel: Rule(_MODEL, "authority", "platform", _name),
+    c.RemoveModel: Rule(_MODEL, "authority", "platform", _name),
     c.CreateRun: Rule(_RUN, "gateway", "tenant", _run_id),
     c.SubmitForwardBackward: Rule(_RUN, "gateway", "tenant", _run_id),
+    c.SubmitForward: Rule(_RUN, "gateway", "tenant", _run_id),
     c.SubmitOptimStep: Rule(_RUN, "gateway", "tenant", _run_id),
     c.SubmitSample: Rule(_RUN, "gateway", "tenant", _run_id),
     c.SubmitSaveState: Rule(_RUN, "gateway", "tenant", _run_id),
     c.SubmitLoadState: Rule(_RUN, "gateway", "tenant", _run_id),
     c.RequestCancellation: Rule(_RUN, "gateway", "tenant", _run_id),
     c.CloseRun: Rule(_RUN, "gateway", "tenant", _run_id),
+    c.DeleteArtifact: Rule(_RUN, "gateway", "tenant", _run_id),
+    c.ExportArtifact: Rule(_RUN, "gateway", "tenant", _run_id),
     c.GrantLease: Rule(_RUN, "dispatcher", "tenant", _run_id),
     c.CompleteForwardBackward: Rule(_RUN, "worker", "tenant", _run_id),
     c.RecordStep: Rule(_RUN, "worker", "tenant", _run_id),
@@ -97,6 +101,13 @@ RULES: Mapping[type[Command], Rule] = {
     c.RecordCheckpoint: Rule(_RUN, "worker", "tenant", _run_id),
     c.RecordCheckpointLoaded: Rule(_RUN, "worker", "tenant", _run_id),
     c.FailOperation: Rule(_RUN, "worker", "tenant", _run_id),
+    c.CompleteForward: Rule(_RUN, "worker", "tenant", _run_id),
+    c.RecordReplay: Rule(_RUN, "worker", "tenant", _run_id),
+    c.FailReplay: Rule(_RUN, "worker", "tenant", _run_id),
+    c.RecordBatchKeyDestroyed: Rule(_RUN, "retention", "tenant", _run_id),
+    c.RecordArtifactDeleted: Rule(_RUN, "retention", "tenant", _run_id),
+    c.RecordArtifactExported: Rule(_RUN, "packager", "tenant", _run_id),
+    c.FailArtifactExport: Rule(_RUN, "packager", "tenant", _run_id),
     c.RequestPackage: Rule(_PACKAGE, "gateway", "tenant", _package_id_hex),
     c.RecordPackageSigned: Rule(_PACKAGE, "packager", "tenant", _package_id_hex),
     c.FailPackage: Rule(_PACKAGE, "packager", "tenant", _package_id_hex),

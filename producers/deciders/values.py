@@ -92,15 +92,25 @@ FINITE = Check(math.isfinite, "be a finite number")
 NON_NEGATIVE = Check(lambda value: math.isfinite(value) and value >= 0, "be finite and not negative")
 ABOVE_ZERO = Check(lambda value: math.isfinite(value) and value > 0, "be finite and greater than zero")
 BELOW_ONE = Check(lambda value: 0 <= value < 1, "be at least 0 and less than 1")
+UP_TO_ONE = Check(lambda value: 0 <= value <= 1, "be at least 0 and at most 1")
 SHARE = Check(lambda value: 0 < value <= 1, "be greater than 0 and at most 1")
 GENERATION = _optional(COUNT)
 
 _OUTCOME = {"run_id": SLUG, "lease_epoch": POSITIVE}
+_BATCH = {"run_id": SLUG, "rows": POSITIVE, "tokens": POSITIVE, "generation": GENERATION, "interval": _optional(COUNT)}
+_PLAN = {
+    "plan.build": LABEL,
+    "plan.instruction_set": LABEL,
+    "plan.threads": POSITIVE,
+    "plan.micro_batches": POSITIVE,
+    "plan.dtype": LABEL,
+    "plan.kernels": LABEL,
+}
 _SIGNER = {"mldsa44_key": _size(MLDSA44_KEY_BYTES)}
 
 CHECKS: Mapping[type[Command], Mapping[str, Check]] = {
     c.EnrolProducer: {
-        "role": _one_of("gateway", "dispatcher", "worker", "packager", "device"),
+        "role": _one_of("gateway", "dispatcher", "worker", "packager", "retention", "device"),
         "name": LABEL,
         "hpke_public_key": _optional(_size(XWING_KEY_BYTES)),
     },
@@ -119,7 +129,10 @@ CHECKS: Mapping[type[Command], Mapping[str, Check]] = {
         "vocabulary_size": POSITIVE,
         "max_positions": POSITIVE,
         "parameters": POSITIVE,
+        "dtype": _one_of("float32", "bfloat16", "float16"),
+        "source": _optional(LABEL),
     },
+    c.RemoveModel: {"name": SLUG},
     c.CreateRun: {
         "run_id": SLUG,
         "model": SLUG,
@@ -128,30 +141,37 @@ CHECKS: Mapping[type[Command], Mapping[str, Check]] = {
         "lora.dropout": BELOW_ONE,
         "lora.target_modules": _all(LABEL, at_least=0),
         "lora.bias": _one_of("none", "all", "lora_only"),
-        "optimizer.name": SLUG,
+        "optimizer.name": _one_of("adamw", "adam", "sgd", "adafactor"),
         "optimizer.learning_rate": ABOVE_ZERO,
         "optimizer.weight_decay": NON_NEGATIVE,
         "optimizer.beta1": BELOW_ONE,
         "optimizer.beta2": BELOW_ONE,
         "optimizer.eps": ABOVE_ZERO,
+        "optimizer.momentum": BELOW_ONE,
+        "optimizer.max_grad_norm": _optional(ABOVE_ZERO),
         "batch_size": POSITIVE,
-        "gradient_accumulation_steps": POSITIVE,
+        "gradient_accumulation_steps": _optional(POSITIVE),
         "max_steps": _optional(POSITIVE),
+        "batch_retention": _one_of("sealed", "memory"),
+        "start.step": COUNT,
     },
     c.GrantLease: {"run_id": SLUG, "worker": LABEL},
-    c.SubmitForwardBackward: {"run_id": SLUG, "rows": POSITIVE, "tokens": POSITIVE, "generation": GENERATION},
+    c.SubmitForwardBackward: _BATCH,
+    c.SubmitForward: _BATCH,
+    c.CompleteForward: {**_OUTCOME, "loss": FINITE, "tokens": COUNT, "step": COUNT},
     c.CompleteForwardBackward: {**_OUTCOME, "loss": FINITE, "grad_norm": NON_NEGATIVE, "tokens": COUNT},
-    c.SubmitOptimStep: {"run_id": SLUG, "learning_rate": _optional(ABOVE_ZERO), "generation": GENERATION},
+    c.SubmitOptimStep: {
+        "run_id": SLUG,
+        "learning_rate": _optional(ABOVE_ZERO),
+        "max_grad_norm": _optional(ABOVE_ZERO),
+        "generation": GENERATION,
+    },
     c.RecordStep: {
         **_OUTCOME,
         "step": POSITIVE,
         "learning_rate": ABOVE_ZERO,
-        "plan.build": LABEL,
-        "plan.instruction_set": LABEL,
-        "plan.threads": POSITIVE,
-        "plan.micro_batches": POSITIVE,
-        "plan.dtype": LABEL,
-        "plan.kernels": LABEL,
+        "grad_norm": NON_NEGATIVE,
+        **_PLAN,
     },
     c.SubmitSample: {
         "run_id": SLUG,
@@ -159,7 +179,12 @@ CHECKS: Mapping[type[Command], Mapping[str, Check]] = {
         "max_tokens": POSITIVE,
         "temperature": NON_NEGATIVE,
         "top_p": SHARE,
+        "top_k": COUNT,
+        "min_p": UP_TO_ONE,
+        "repetition_penalty": ABOVE_ZERO,
+        "completions": POSITIVE,
         "generation": GENERATION,
+        "interval": _optional(COUNT),
     },
     c.CompleteSample: {**_OUTCOME, "tokens_generated": COUNT, "step": COUNT},
     c.SubmitSaveState: {"run_id": SLUG, "name": SLUG, "generation": GENERATION},
@@ -171,11 +196,25 @@ CHECKS: Mapping[type[Command], Mapping[str, Check]] = {
         "size_bytes": POSITIVE,
         "wrapping_key_id": LABEL,
     },
-    c.SubmitLoadState: {"run_id": SLUG, "generation": GENERATION},
+    c.SubmitLoadState: {"run_id": SLUG, "generation": GENERATION, "step": _optional(COUNT)},
     c.RecordCheckpointLoaded: {**_OUTCOME, "step": COUNT},
     c.FailOperation: {**_OUTCOME, "code": _one_of(*sorted(FAILURES))},
     c.RequestCancellation: {"run_id": SLUG},
     c.CloseRun: {"run_id": SLUG},
+    c.RecordReplay: {
+        **_OUTCOME,
+        "through_op_seq": COUNT,
+        "steps": COUNT,
+        "differing_step": _optional(POSITIVE),
+        **_PLAN,
+    },
+    c.FailReplay: {**_OUTCOME, "code": _one_of(*sorted(FAILURES))},
+    c.RecordBatchKeyDestroyed: {"run_id": SLUG, "interval": COUNT},
+    c.DeleteArtifact: {"run_id": SLUG},
+    c.RecordArtifactDeleted: {"run_id": SLUG},
+    c.ExportArtifact: {"run_id": SLUG, "format": _one_of("peft", "merged")},
+    c.RecordArtifactExported: {"run_id": SLUG, "size_bytes": POSITIVE},
+    c.FailArtifactExport: {"run_id": SLUG, "code": SLUG},
     c.RequestPackage: {
         "run_id": SLUG,
         "recipients": Check(lambda keys: 0 < len(keys) == len(set(keys)), "hold different devices, at least one"),

@@ -20,3 +20,14 @@ class RegisterModel(Command):
     vocabulary_size: int
     max_positions: int
     parameters: int
+    dtype: str = "float32"
+    source: str | None = None
+    has_chat_template: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveModel(Command):
+    """Take a model out of the catalogue."""
+
+    name: str
+    manifest_digest: bytes

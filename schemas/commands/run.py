@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schemas.base import Command
-from schemas.types import ExecutionPlan, LoraSpec, OptimizerSpec
+from schemas.types import ExecutionPlan, LoraSpec, OptimizerSpec, StartSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,13 @@ class CreateRun(Command):
     lora: LoraSpec | None
     optimizer: OptimizerSpec
     batch_size: int
-    gradient_accumulation_steps: int
+    gradient_accumulation_steps: int | None
     max_steps: int | None
     seed: int
     metadata_commitment: bytes | None
+    batch_retention: str = "memory"
+    trainable: bool = True
+    start: StartSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class SubmitForwardBackward(Command):
     rows: int
     tokens: int
     generation: int | None
+    interval: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +61,38 @@ class CompleteForwardBackward(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class SubmitForward(Command):
+    """Evaluate a batch without a gradient."""
+
+    run_id: str
+    batch_commitment: bytes
+    rows: int
+    tokens: int
+    generation: int | None
+    interval: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteForward(Command):
+    """Report an evaluated batch."""
+
+    run_id: str
+    operation_id: bytes
+    lease_epoch: int
+    loss: float
+    tokens: int
+    step: int
+    logprobs_commitment: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SubmitOptimStep(Command):
     """Apply the accumulated gradient."""
 
     run_id: str
     learning_rate: float | None
     generation: int | None
+    max_grad_norm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +106,8 @@ class RecordStep(Command):
     learning_rate: float
     adapter_digest: bytes
     plan: ExecutionPlan
+    grad_norm: float = 0.0
+    clipped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +122,12 @@ class SubmitSample(Command):
     top_p: float
     seed: int | None
     generation: int | None
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    completions: int = 1
+    logprobs: bool = False
+    interval: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +180,7 @@ class SubmitLoadState(Command):
     manifest_digest: bytes
     include_optimizer: bool
     generation: int | None
+    step: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,3 +218,80 @@ class CloseRun(Command):
     """Take no more operations."""
 
     run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordReplay(Command):
+    """Report that a run's state was computed again from its last durable one."""
+
+    run_id: str
+    lease_epoch: int
+    through_op_seq: int
+    steps: int
+    adapter_digest: bytes
+    identical: bool
+    differing_step: int | None
+    plan: ExecutionPlan | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailReplay(Command):
+    """Report that a run's state cannot be computed again."""
+
+    run_id: str
+    lease_epoch: int
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatchKeyDestroyed(Command):
+    """Report that the key of an interval's inputs is gone."""
+
+    run_id: str
+    interval: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteArtifact(Command):
+    """Delete a checkpoint and destroy its key."""
+
+    run_id: str
+    artifact_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RecordArtifactDeleted(Command):
+    """Report that a checkpoint and its key are gone."""
+
+    run_id: str
+    artifact_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ExportArtifact(Command):
+    """Hand a checkpoint's weights to its tenant in the clear."""
+
+    run_id: str
+    artifact_id: bytes
+    manifest_digest: bytes
+    export_id: bytes
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordArtifactExported(Command):
+    """Report the files of an export."""
+
+    run_id: str
+    export_id: bytes
+    files_digest: bytes
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailArtifactExport(Command):
+    """Report an export that could not be made."""
+
+    run_id: str
+    export_id: bytes
+    code: str

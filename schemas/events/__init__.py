@@ -1,6 +1,9 @@
 """Every event, by the aggregate it belongs to."""
 
-from schemas.events.catalogue import ModelRegistered
+from schemas.events.catalogue import (
+    ModelRegistered,
+    ModelRemoved,
+)
 from schemas.events.chain import ChainOpened, CommandRejected, EpochOpened, SchemaRegistered
 from schemas.events.identity import (
     ApiKeyIssued,
@@ -13,11 +16,19 @@ from schemas.events.identity import (
 )
 from schemas.events.package import PackageFailed, PackageOpened, PackageRequested, PackageSigned
 from schemas.events.run import (
+    ArtifactDeleted,
+    ArtifactDeletionRequested,
+    ArtifactExported,
+    ArtifactExportFailed,
+    ArtifactExportRequested,
+    BatchKeyDestroyed,
     CancellationRequested,
     CheckpointLoaded,
     CheckpointSaved,
     ForwardBackwardCompleted,
     ForwardBackwardSubmitted,
+    ForwardCompleted,
+    ForwardSubmitted,
     LoadStateSubmitted,
     OperationCancelled,
     OperationFailed,
@@ -25,6 +36,7 @@ from schemas.events.run import (
     RunClosed,
     RunCreated,
     RunLeaseGranted,
+    RunReplayed,
     RunRolledBack,
     SampleCompleted,
     SampleSubmitted,
@@ -35,7 +47,13 @@ from schemas.events.run import (
 __all__ = [
     "ApiKeyIssued",
     "ApiKeyRevoked",
+    "ArtifactDeleted",
+    "ArtifactDeletionRequested",
+    "ArtifactExportFailed",
+    "ArtifactExportRequested",
+    "ArtifactExported",
     "ArtifactKeyPublished",
+    "BatchKeyDestroyed",
     "CancellationRequested",
     "ChainOpened",
     "CheckpointLoaded",
@@ -44,8 +62,11 @@ __all__ = [
     "EpochOpened",
     "ForwardBackwardCompleted",
     "ForwardBackwardSubmitted",
+    "ForwardCompleted",
+    "ForwardSubmitted",
     "LoadStateSubmitted",
     "ModelRegistered",
+    "ModelRemoved",
     "OperationCancelled",
     "OperationFailed",
     "OptimStepSubmitted",
@@ -58,6 +79,7 @@ __all__ = [
     "RunClosed",
     "RunCreated",
     "RunLeaseGranted",
+    "RunReplayed",
     "RunRolledBack",
     "SampleCompleted",
     "SampleSubmitted",

@@ -20,3 +20,14 @@ class ModelRegistered(Event):
     vocabulary_size: int
     max_positions: int
     parameters: int
+    dtype: str = "float32"
+    source: str | None = None
+    has_chat_template: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRemoved(Event):
+    """A name is free again; no run can start from it."""
+
+    name: str
+    manifest_digest: bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schemas.base import Event
-from schemas.types import ExecutionPlan, LoraSpec, OptimizerSpec
+from schemas.types import ExecutionPlan, LoraSpec, OptimizerSpec, StartSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,13 @@ class RunCreated(Event):
     lora: LoraSpec | None
     optimizer: OptimizerSpec
     batch_size: int
-    gradient_accumulation_steps: int
+    gradient_accumulation_steps: int | None
     max_steps: int | None
     seed: int
     metadata_commitment: bytes | None
+    batch_retention: str = "memory"
+    trainable: bool = True
+    start: StartSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class RunRolledBack(Event):
     lost_after_op_seq: int
     lost_through_op_seq: int
     lost_operations: int
+    cause_code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class ForwardBackwardSubmitted(Event):
     batch_commitment: bytes
     rows: int
     tokens: int
+    interval: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,32 @@ class ForwardBackwardCompleted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ForwardSubmitted(Event):
+    """A batch, known here by its salted commitment, waits to be evaluated."""
+
+    run_id: str
+    operation_id: bytes
+    op_seq: int
+    batch_commitment: bytes
+    rows: int
+    tokens: int
+    interval: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardCompleted(Event):
+    """A batch was evaluated; its log-probabilities exist beside the ledger, known here by their salted commitment."""
+
+    run_id: str
+    operation_id: bytes
+    lease_epoch: int
+    loss: float
+    tokens: int
+    step: int
+    logprobs_commitment: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class OptimStepSubmitted(Event):
     """The accumulated gradient waits to be applied."""
 
@@ -82,6 +113,7 @@ class OptimStepSubmitted(Event):
     operation_id: bytes
     op_seq: int
     learning_rate: float | None
+    max_grad_norm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +127,8 @@ class StepApplied(Event):
     learning_rate: float
     adapter_digest: bytes
     plan: ExecutionPlan
+    grad_norm: float = 0.0
+    clipped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +144,12 @@ class SampleSubmitted(Event):
     temperature: float
     top_p: float
     seed: int | None
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    completions: int = 1
+    logprobs: bool = False
+    interval: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +204,7 @@ class LoadStateSubmitted(Event):
     artifact_id: bytes
     manifest_digest: bytes
     include_optimizer: bool
+    step: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,3 +253,76 @@ class RunClosed(Event):
     """The run takes no more operations."""
 
     run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunReplayed(Event):
+    """A run's state was computed again from its last durable one.
+
+    ``identical``: every step gave the digest that was recorded of it; else ``differing_step`` is the first that did
+    not, and ``plan`` what it was computed with this time.
+    """
+
+    run_id: str
+    lease_epoch: int
+    through_op_seq: int
+    steps: int
+    adapter_digest: bytes
+    identical: bool
+    differing_step: int | None
+    plan: ExecutionPlan | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchKeyDestroyed(Event):
+    """The key of an interval's inputs is gone, and the inputs with it."""
+
+    run_id: str
+    interval: int
+    through_op_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactDeletionRequested(Event):
+    """A checkpoint shall be deleted; nothing may load it any more."""
+
+    run_id: str
+    artifact_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactDeleted(Event):
+    """A checkpoint and its key are gone."""
+
+    run_id: str
+    artifact_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactExportRequested(Event):
+    """A checkpoint's weights are asked for in the clear."""
+
+    run_id: str
+    artifact_id: bytes
+    manifest_digest: bytes
+    export_id: bytes
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactExported(Event):
+    """An export's files exist: the SHA-256 of their list, and their bytes."""
+
+    run_id: str
+    export_id: bytes
+    files_digest: bytes
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactExportFailed(Event):
+    """An export could not be made."""
+
+    run_id: str
+    export_id: bytes
+    code: str

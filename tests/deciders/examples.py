@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from hashlib import sha256
 from typing import Any
 
@@ -31,21 +31,28 @@ DEFAULTS: dict[str, Any] = {
     "completions_commitment": b"\x22" * 32,
     "content_hash": b"\x23" * 32,
     "device": DEVICE,
+    "differing_step": None,
     "ed25519_key": b"\x24" * 32,
     "expires_at": None,
+    "export_id": b"\x0d" * 16,
     "file_digest": b"\x25" * 32,
+    "files_digest": b"\x2e" * 32,
+    "format": "peft",
     "files": (ModelFile("config.json", b"\x26" * 32, 10),),
     "generation": None,
     "grad_norm": 1.0,
     "gradient_accumulation_steps": 1,
     "hpke_public_key": None,
+    "identical": True,
     "include_optimizer": True,
     "includes_optimizer": True,
+    "interval": 0,
     "key_id": KEY_ID,
     "kind": "forward_backward",
     "learning_rate": LEARNING_RATE,
     "lease_epoch": 1,
     "lora": LoraSpec(8, 16.0, 0.0, ("q_proj",), "none"),
+    "logprobs_commitment": b"\x2f" * 32,
     "loss": 2.5,
     "manifest_digest": b"\x27" * 32,
     "max_positions": 128,
@@ -80,6 +87,7 @@ DEFAULTS: dict[str, Any] = {
     "signing_key_id": b"\x2c" * 32,
     "size_bytes": 1000,
     "step": 1,
+    "steps": 1,
     "temperature": 1.0,
     "through_op_seq": 0,
     "tokenizer_digest": b"\x2d" * 32,
@@ -96,7 +104,11 @@ ARTIFACT_KEY = {"key_id": sha256(COMPOSITE_KEY).digest(), "public_key": COMPOSIT
 
 def make(cls: Any, **given: Any) -> Any:
     """A message of that class, as given and otherwise by default."""
-    return cls(**{f.name: given[f.name] if f.name in given else DEFAULTS[f.name] for f in fields(cls)})
+    return cls(**{f.name: given[f.name] if f.name in given else _default(f) for f in fields(cls)})
+
+
+def _default(of: Field[Any]) -> Any:
+    return DEFAULTS[of.name] if of.default is MISSING else of.default
 
 
 def fold(stream: str, *events: Event) -> object | None:

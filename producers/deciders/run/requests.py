@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 from producers.deciders.context import Context, Decision, Rejected
 from producers.deciders.run.state import RunState
@@ -21,16 +22,7 @@ def create(state: RunState | None, command: c.CreateRun) -> Decision:
 
 def forward_backward(state: RunState, command: c.SubmitForwardBackward, ctx: Context) -> Decision:
     """Queue a batch."""
-    return _refusal(state, command, ctx) or (
-        e.ForwardBackwardSubmitted(
-            command.run_id,
-            ctx.command_id,
-            state.last_op_seq + 1,
-            command.batch_commitment,
-            command.rows,
-            command.tokens,
-        ),
-    )
+    return _refusal(state, command, ctx) or _queued(state, command, ctx, e.ForwardBackwardSubmitted)
 
 
 def optim_step(state: RunState, command: c.SubmitOptimStep, ctx: Context) -> Decision:
@@ -39,48 +31,23 @@ def optim_step(state: RunState, command: c.SubmitOptimStep, ctx: Context) -> Dec
         _refusal(state, command, ctx)
         or _no_steps_left(state)
         or _no_gradient(state)
-        or (e.OptimStepSubmitted(command.run_id, ctx.command_id, state.last_op_seq + 1, command.learning_rate),)
+        or _queued(state, command, ctx, e.OptimStepSubmitted)
     )
 
 
 def sample(state: RunState, command: c.SubmitSample, ctx: Context) -> Decision:
     """Queue prompts."""
-    return _refusal(state, command, ctx) or (
-        e.SampleSubmitted(
-            command.run_id,
-            ctx.command_id,
-            state.last_op_seq + 1,
-            command.prompts_commitment,
-            command.prompts,
-            command.max_tokens,
-            command.temperature,
-            command.top_p,
-            command.seed,
-        ),
-    )
+    return _refusal(state, command, ctx) or _queued(state, command, ctx, e.SampleSubmitted)
 
 
 def save_state(state: RunState, command: c.SubmitSaveState, ctx: Context) -> Decision:
     """Queue a named checkpoint."""
-    return _refusal(state, command, ctx) or (
-        e.SaveStateSubmitted(
-            command.run_id, ctx.command_id, state.last_op_seq + 1, command.name, command.include_optimizer
-        ),
-    )
+    return _refusal(state, command, ctx) or _queued(state, command, ctx, e.SaveStateSubmitted)
 
 
 def load_state(state: RunState, command: c.SubmitLoadState, ctx: Context) -> Decision:
     """Queue the replacement of the run's state."""
-    return _refusal(state, command, ctx) or (
-        e.LoadStateSubmitted(
-            command.run_id,
-            ctx.command_id,
-            state.last_op_seq + 1,
-            command.artifact_id,
-            command.manifest_digest,
-            command.include_optimizer,
-        ),
-    )
+    return _refusal(state, command, ctx) or _queued(state, command, ctx, e.LoadStateSubmitted)
 
 
 def cancel(state: RunState, command: c.RequestCancellation, _ctx: Context) -> Decision:
@@ -105,6 +72,12 @@ def unknown(state: RunState, operation_id: bytes) -> Rejected:
     if operation_id in state.finished:
         return Rejected("operation_finished", "The operation has its outcome.")
     return Rejected("unknown_operation", "The operation was never submitted, is lost, or finished long ago.")
+
+
+def _queued(state: RunState, command: Submit, ctx: Context, event: type[Any]) -> Decision:
+    """The event that says what the command asks for, with the operation's id and its place in the run."""
+    said = {f.name: getattr(command, f.name) for f in fields(command) if f.name != "generation"}
+    return (event(operation_id=ctx.command_id, op_seq=state.last_op_seq + 1, **said),)
 
 
 def _refusal(state: RunState, command: Submit, ctx: Context) -> Rejected | None:
