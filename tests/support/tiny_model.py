@@ -1,4 +1,4 @@
-"""A real, tiny Llama with its own tokenizer: small enough that a test makes and trains it in a blink."""
+"""Real, tiny models of several families with a tokenizer of their own: a test makes and trains one in a blink."""
 
 from __future__ import annotations
 
@@ -19,14 +19,26 @@ TEXT = (
 )
 
 
+FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "gpt2", "gemma", "mixtral")
+
+
 def build_tiny_model(
-    directory: Path, *, seed: int = 0, hidden: int = HIDDEN, layers: int = LAYERS, biases: bool = False
+    directory: Path,
+    *,
+    family: str = "llama",
+    seed: int = 0,
+    hidden: int = HIDDEN,
+    layers: int = LAYERS,
+    biases: bool = False,
 ) -> Path:
-    """Write config, safetensors and tokenizer files into a folder, made if need be; same seed, same bytes."""
+    """Write config, safetensors and tokenizer files into a folder, made if need be; same seed, same bytes.
+
+    ``biases`` gives a Llama's attention biases; the other families have those that they have.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     directory.mkdir(parents=True, exist_ok=True)
     _save_tokenizer(directory)
-    _save_model(directory, seed=seed, hidden=hidden, layers=layers, biases=biases)
+    _save_model(directory, _config(family, hidden, layers, biases=biases), seed)
     return directory
 
 
@@ -48,24 +60,48 @@ def _save_tokenizer(directory: Path) -> None:
     fast(tokenizer_object=tokenizer, eos_token=END, pad_token=END).save_pretrained(directory)
 
 
-def _save_model(directory: Path, *, seed: int, hidden: int, layers: int, biases: bool) -> None:
-    import torch  # noqa: PLC0415 - heavy
-    from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415 - heavy
+def _config(family: str, hidden: int, layers: int, *, biases: bool) -> Any:
+    import transformers  # noqa: PLC0415 - heavy
 
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=MAX_POSITIONS,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=0,
-        initializer_range=0.1,
-        attention_bias=biases,
-    )
+    common: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "bos_token_id": None,
+        "eos_token_id": 0,
+        "pad_token_id": 0,
+        "initializer_range": 0.1,
+    }
+    if family == "gpt2":
+        sizes = {"n_embd": hidden, "n_layer": layers, "n_head": 4, "n_positions": MAX_POSITIONS}
+        return transformers.GPT2Config(**common, **sizes, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+    sizes = {
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": MAX_POSITIONS,
+    }
+    match family:
+        case "llama":
+            return transformers.LlamaConfig(**common, **sizes, attention_bias=biases)
+        case "qwen2":
+            return transformers.Qwen2Config(**common, **sizes)
+        case "qwen3":
+            return transformers.Qwen3Config(**common, **sizes, head_dim=hidden // 4)
+        case "mistral":
+            return transformers.MistralConfig(**common, **sizes, sliding_window=None)
+        case "gemma":
+            return transformers.GemmaConfig(**common, **sizes, head_dim=hidden // 4)
+        case "mixtral":
+            return transformers.MixtralConfig(**common, **sizes, num_local_experts=4, num_experts_per_tok=2)
+        case _:
+            raise ValueError(family)
+
+
+def _save_model(directory: Path, config: Any, seed: int) -> None:
+    import torch  # noqa: PLC0415 - heavy
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415 - heavy
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        LlamaForCausalLM(config).save_pretrained(directory)
+        AutoModelForCausalLM.from_config(config).save_pretrained(directory)
