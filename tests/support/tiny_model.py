@@ -71,8 +71,9 @@ def _config(family: str, hidden: int, layers: int, *, biases: bool) -> Any:
         "initializer_range": 0.1,
     }
     if family == "gpt2":
+        still = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
         sizes = {"n_embd": hidden, "n_layer": layers, "n_head": 4, "n_positions": MAX_POSITIONS}
-        return transformers.GPT2Config(**common, **sizes, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+        return transformers.GPT2Config(**common, **sizes, **still)
     sizes = {
         "hidden_size": hidden,
         "intermediate_size": 2 * hidden,
@@ -81,21 +82,14 @@ def _config(family: str, hidden: int, layers: int, *, biases: bool) -> Any:
         "num_key_value_heads": 2,
         "max_position_embeddings": MAX_POSITIONS,
     }
-    match family:
-        case "llama":
-            return transformers.LlamaConfig(**common, **sizes, attention_bias=biases)
-        case "qwen2":
-            return transformers.Qwen2Config(**common, **sizes)
-        case "qwen3":
-            return transformers.Qwen3Config(**common, **sizes, head_dim=hidden // 4)
-        case "mistral":
-            return transformers.MistralConfig(**common, **sizes, sliding_window=None)
-        case "gemma":
-            return transformers.GemmaConfig(**common, **sizes, head_dim=hidden // 4)
-        case "mixtral":
-            return transformers.MixtralConfig(**common, **sizes, num_local_experts=4, num_experts_per_tok=2)
-        case _:
-            raise ValueError(family)
+    own: dict[str, dict[str, Any]] = {
+        "llama": {"attention_bias": biases},
+        "qwen3": {"head_dim": hidden // 4},
+        "mistral": {"sliding_window": None},
+        "gemma": {"head_dim": hidden // 4},
+        "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    }
+    return transformers.AutoConfig.for_model(family, **common, **sizes, **own.get(family, {}))
 
 
 def _save_model(directory: Path, config: Any, seed: int) -> None:
