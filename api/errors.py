@@ -69,9 +69,6 @@ KINDS: dict[str, Kind] = {
     "dp_not_available": Kind(
         422, "No differential privacy yet", "Leave dp_config out: this server cannot train under a privacy budget."
     ),
-    "full_fine_tuning_unsupported": Kind(
-        422, "Only adapters", "Give a lora_config: this server trains LoRA adapters only."
-    ),
     # Decisions on commands.
     "already_exists": Kind(409, "It exists", "Take another name or id."),
     "already_revoked": Kind(409, "It was revoked before", "Nothing is left to do."),
@@ -105,7 +102,7 @@ KINDS: dict[str, Kind] = {
         "Go on from last_durable_step: repeat what came after it, with the new generation.",
     ),
     "cancelled": Kind(409, "The operation was cancelled", "Send it again if you still want it."),
-    "result_expired": Kind(410, "The result is gone", "Results are kept in memory for an hour: sample again."),
+    "result_expired": Kind(410, "The result is gone", "Results are kept for an hour: send the operation again."),
     "non_finite_loss": Kind(422, "The loss is not finite", "Lower the learning rate or look at the batch."),
     "out_of_memory": Kind(507, "Not enough memory", "Send smaller batches or shorter sequences."),
     "empty_gradient": Kind(

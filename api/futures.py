@@ -8,7 +8,7 @@ from api import present
 from api.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from api import responses as r
     from api.vault import Vault
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from projections.queries import Views
 
 PENDING, COMPLETED = "pending", "completed"
+_BESIDE: Mapping[str, Callable[[Operation, bytes], r.Result]] = {
+    "sample": present.samples,
+    "forward": present.evaluated,
+}
+"""Of the kinds of operations whose result lies beside the ledger: how it is presented."""
 
 
 class Futures:
@@ -67,9 +72,9 @@ class Futures:
         return present.future(operation, salt=salt, result=result, problem=problem)
 
     def _result(self, operation: Operation) -> r.Result | None:
-        if operation.kind == "sample":
+        if of := _BESIDE.get(operation.kind):
             data = self._channel.result(bytes.fromhex(operation.operation_id))
-            return present.samples(operation, data) if data is not None else None
+            return of(operation, data) if data is not None else None
         if operation.kind == "save_state":
             return self._saved(operation)
         return present.scalars(operation)

@@ -111,8 +111,8 @@ def _sentence(code: str, extras: dict[str, Any]) -> str:
 
 
 def expired_result() -> r.Problem:
-    """The completions of a sample are no longer here."""
-    return r.Problem.model_validate(problems.document("result_expired", "The completions are no longer kept."))
+    """What an operation left beside the ledger is no longer here."""
+    return r.Problem.model_validate(problems.document("result_expired", "The result is no longer kept."))
 
 
 def scalars(operation: Operation) -> r.Result | None:
@@ -121,11 +121,24 @@ def scalars(operation: Operation) -> r.Result | None:
         case "forward_backward", dict(result):
             return r.ForwardBackwardResult.model_validate(result)
         case "optim_step", dict(result):
-            return r.OptimStepResult(step=result["step"], learning_rate=result["learning_rate"])
+            return r.OptimStepResult(
+                step=result["step"],
+                learning_rate=result["learning_rate"],
+                grad_norm=result.get("grad_norm", 0.0),
+                clipped=result.get("clipped", False),
+            )
         case "load_state", dict(result):
             return r.LoadStateResult.model_validate(result)
         case _:
             return None
+
+
+def evaluated(operation: Operation, data: bytes) -> r.ForwardResult:
+    """An evaluated batch; ``data`` is what the trainer left beside the ledger."""
+    result = operation.result or {}
+    return r.ForwardResult(
+        loss=result["loss"], tokens_processed=result["tokens_processed"], logprobs=json.loads(data)["logprobs"]
+    )
 
 
 def samples(operation: Operation, data: bytes) -> r.SampleResult:

@@ -24,6 +24,15 @@ Matrix = Annotated[
 ]
 
 
+MaxGradNorm = Annotated[float | None, Field(gt=0, le=1e9)]
+Weights = Annotated[
+    Any,
+    WithJsonSchema(
+        {"type": "array", "minItems": 1, "items": {"type": "array", "items": {"type": "number", "minimum": 0}}}
+    ),
+]
+
+
 def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)
@@ -56,16 +65,20 @@ class LoRAConfig(Request):
         default=["q_proj", "k_proj", "v_proj", "o_proj"], min_length=1, max_length=64
     )
     bias: Literal["none", "all", "lora_only"] = "none"
+    use_rslora: bool = Field(default=False, description="Scale by alpha / sqrt(rank) instead of alpha / rank.")
+    use_dora: bool = Field(default=False, description="Train each weight's magnitude apart from its direction.")
 
 
 class OptimizerConfig(Request):
     """How gradients are applied."""
 
-    name: Literal["adamw"] = "adamw"
+    name: Literal["adamw", "adam", "sgd", "adafactor"] = "adamw"
     learning_rate: float = Field(default=1e-4, gt=0, le=10)
     weight_decay: float = Field(default=0.01, ge=0, le=10)
     betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.9, 0.999], min_length=2, max_length=2)
     eps: float = Field(default=1e-8, gt=0, le=1)
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="Of sgd.")
+    max_grad_norm: MaxGradNorm = Field(default=None, description="Clip each step's gradient to this norm.")
 
 
 class DPConfig(Request):
@@ -83,22 +96,28 @@ class TrainingConfig(Request):
     """A training client to be created."""
 
     model_ref: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,255}$", description="A name of the catalogue.")
-    lora_config: LoRAConfig | None = Field(default_factory=LoRAConfig)
+    lora_config: LoRAConfig | None = Field(default_factory=LoRAConfig, description="null: train all weights.")
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     dp_config: DPConfig | None = None
     batch_size: int = Field(default=1, ge=1, le=1 << 20)
-    gradient_accumulation_steps: int = Field(default=1, ge=1, le=1 << 20)
+    gradient_accumulation_steps: int | None = Field(
+        default=None, ge=1, le=1 << 20, description="Exactly so many forward_backward before a step; null: any number."
+    )
     max_steps: int | None = Field(default=None, ge=1, le=MAX_INT)
     seed: Seed = 0
+    start_artifact_id: str | None = Field(
+        default=None, pattern=HEX16, description="A checkpoint whose weights the run begins from."
+    )
     metadata: Metadata = Field(default_factory=dict)
 
 
 class BatchBody(Request):
-    """Token ids, which of them are attended to (0 or 1), and labels (-100: none); rows of one length."""
+    """Token ids, which of them are attended to (0 or 1), labels (-100: none) and their weights; rows of one length."""
 
     input_ids: Matrix
     attention_mask: Matrix
     labels: Matrix
+    weights: Weights = Field(default=None, description="Of each label in the loss; left out: 1.")
 
 
 class ForwardBackwardRequest(Request):
@@ -109,10 +128,15 @@ class ForwardBackwardRequest(Request):
     generation: Generation = None
 
 
+class ForwardRequest(ForwardBackwardRequest):
+    """Evaluate a batch without a gradient."""
+
+
 class OptimStepRequest(Request):
     """Apply the accumulated gradient."""
 
     learning_rate: float | None = Field(default=None, gt=0, le=10, description="For this step; None: the run's own.")
+    max_grad_norm: MaxGradNorm = Field(default=None, description="For this step; None: the run's own.")
     generation: Generation = None
 
 

@@ -90,11 +90,21 @@ class ForwardBackwardResult(BaseModel):
     dp_metrics: None = None
 
 
+class ForwardResult(BaseModel):
+    """An evaluated batch; per row and position the token's log-probability, null where there is none."""
+
+    loss: float
+    tokens_processed: int
+    logprobs: list[list[float | None]]
+
+
 class OptimStepResult(BaseModel):
-    """An applied step."""
+    """An applied step; ``grad_norm`` is its gradient's norm before it was clipped."""
 
     step: int
     learning_rate: float
+    grad_norm: float
+    clipped: bool
     dp_metrics: None = None
 
 
@@ -151,7 +161,7 @@ class LoadStateResult(BaseModel):
     adapter_digest: str
 
 
-Result = SampleResult | SaveStateResult | LoadStateResult | ForwardBackwardResult | OptimStepResult
+Result = SampleResult | SaveStateResult | LoadStateResult | ForwardResult | ForwardBackwardResult | OptimStepResult
 
 
 class Future(BaseModel):
@@ -159,7 +169,7 @@ class Future(BaseModel):
 
     future_id: str
     training_client_id: str
-    kind: Literal["forward_backward", "optim_step", "sample", "save_state", "load_state"]
+    kind: Literal["forward_backward", "forward", "optim_step", "sample", "save_state", "load_state"]
     status: Literal["pending", "completed", "failed", "cancelled", "lost"]
     op_seq: int
     created_at: str

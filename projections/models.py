@@ -120,7 +120,7 @@ class Run(Base):
     lora: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     optimizer: Mapped[dict[str, Any]] = mapped_column(JSON)
     batch_size: Mapped[int]
-    gradient_accumulation_steps: Mapped[int]
+    gradient_accumulation_steps: Mapped[int | None]
     max_steps: Mapped[int | None]
     seed: Mapped[int]
     metadata_commitment: Mapped[str | None]

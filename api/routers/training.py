@@ -1,4 +1,4 @@
-"""Training clients: create, read, close, and the five operations."""
+"""Training clients: create, read, close, and their operations."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from processors.catalogue import linear_modules, model_dir
 from processors.errors import ModelError
 from projections.models import CatalogueModel, Run
 from schemas import commands
-from schemas.types import LoraSpec, OptimizerSpec
+from schemas.types import LoraSpec, OptimizerSpec, StartSpec
 
 router = APIRouter(prefix="/v1/training_clients", tags=["training"], route_class=KeyFirst)
 LISTING = "training_clients"
 ALL_LINEAR = "all-linear"
+SHAPE = ("rank", "alpha", "bias", "use_rslora", "use_dora")
 _CHANGES = errors(*BODY, 404, 409, 429, 507)
 Ask = Annotated[Asking, Depends()]
 
@@ -40,23 +41,24 @@ async def create_training_client(
 def _create(platform: Platform, asked: Asked, config: q.TrainingConfig) -> r.TrainingClientInfo:
     if config.dp_config is not None and config.dp_config.enabled:
         raise ApiError("dp_not_available", "dp_config asks for a privacy budget, which this server cannot keep.")
-    if config.lora_config is None:
-        raise ApiError("full_fine_tuning_unsupported", "lora_config is null.")
     model = platform.views.model(config.model_ref)
     if model is None:
         raise ApiError("unknown_model", "The catalogue has no model of this name.")
     _check_targets(platform, config.lora_config, model)
+    start = _start(platform, asked.caller, config, model)
     run_id = f"run-{asked.command_id.hex()}"
 
     def command(metadata: bytes | None) -> commands.CreateRun:
-        return _create_run(run_id, config, model, metadata)
+        return _create_run(run_id, config, model, start, metadata)
 
     platform.submission.send_sealed(asked, Sealed(config.metadata, run_id), command)
     return _info(platform, _run(platform, asked.caller, run_id))
 
 
-def _check_targets(platform: Platform, lora: q.LoRAConfig, model: CatalogueModel) -> None:
+def _check_targets(platform: Platform, lora: q.LoRAConfig | None, model: CatalogueModel) -> None:
     """Hold target_modules to the layers that the model has, before a run exists that could never train."""
+    if lora is None:
+        return
     try:
         layers = linear_modules(model_dir(platform.installation, bytes.fromhex(model.manifest_digest)))
     except ModelError as error:
@@ -66,16 +68,52 @@ def _check_targets(platform: Platform, lora: q.LoRAConfig, model: CatalogueModel
         raise ApiError("invalid_request", f"lora_config.target_modules: no layer is called {unknown[0]}; {known} are.")
 
 
+def _start(platform: Platform, caller: Caller, config: q.TrainingConfig, model: CatalogueModel) -> StartSpec | None:
+    """The checkpoint that a run begins from, held to the run's model and shape."""
+    if config.start_artifact_id is None:
+        return None
+    artifact = platform.views.artifact(caller.tenant, config.start_artifact_id)
+    if artifact is None:
+        raise ApiError("unknown_artifact", "There is no artifact with the id start_artifact_id.")
+    former = _run(platform, caller, artifact.run_id)
+    if former.manifest_digest != model.manifest_digest or not _same_shape(former.lora, config.lora_config):
+        raise ApiError("checkpoint_mismatch", "start_artifact_id is of another model, or of other LoRA settings.")
+    return StartSpec(bytes.fromhex(artifact.artifact_id), bytes.fromhex(artifact.manifest_digest), artifact.step)
+
+
+def _same_shape(former: dict[str, Any] | None, lora: q.LoRAConfig | None) -> bool:
+    """Whether two adapters' tensors mean the same; dropout only matters while training."""
+    if former is None or lora is None:
+        return former is None and lora is None
+    asked = lora.model_dump()
+    targets = set(former["target_modules"]) == set(lora.target_modules)
+    return targets and all(former.get(name, asked[name]) == asked[name] for name in SHAPE)
+
+
+def _lora(lora: q.LoRAConfig | None) -> LoraSpec | None:
+    if lora is None:
+        return None
+    return LoraSpec(
+        lora.rank,
+        lora.alpha,
+        lora.dropout,
+        tuple(lora.target_modules),
+        lora.bias,
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+    )
+
+
 def _create_run(
-    run_id: str, config: q.TrainingConfig, model: CatalogueModel, metadata: bytes | None
+    run_id: str, config: q.TrainingConfig, model: CatalogueModel, start: StartSpec | None, metadata: bytes | None
 ) -> commands.CreateRun:
-    lora, optimizer = config.lora_config or q.LoRAConfig(), config.optimizer
+    optimizer = config.optimizer
     return commands.CreateRun(
         run_id=run_id,
         model=model.name,
         manifest_digest=bytes.fromhex(model.manifest_digest),
         tokenizer_digest=bytes.fromhex(model.tokenizer_digest),
-        lora=LoraSpec(lora.rank, lora.alpha, lora.dropout, tuple(lora.target_modules), lora.bias),
+        lora=_lora(config.lora_config),
         optimizer=OptimizerSpec(
             optimizer.name,
             optimizer.learning_rate,
@@ -83,12 +121,15 @@ def _create_run(
             optimizer.betas[0],
             optimizer.betas[1],
             optimizer.eps,
+            momentum=optimizer.momentum,
+            max_grad_norm=optimizer.max_grad_norm,
         ),
         batch_size=config.batch_size,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         max_steps=config.max_steps,
         seed=config.seed,
         metadata_commitment=metadata,
+        start=start,
     )
 
 
@@ -134,20 +175,20 @@ async def forward_backward(
 ) -> r.Future:
     """Accumulate the gradient of a batch. The batch stays beside the ledger, which holds a salted commitment."""
     asked = await ask.by(caller)
+    return await run_in_threadpool(
+        lambda: _send_batch(platform, asked, training_client_id, body, commands.SubmitForwardBackward)
+    )
 
-    def submit() -> r.Future:
-        run = _run(platform, caller, training_client_id)
-        model = _model(platform, run)
-        limits = platform.limits.of_batch(model.vocabulary_size, model.max_positions)
-        batch = batches.check(dict(body.batch), limits)
 
-        def command(digest: bytes) -> commands.SubmitForwardBackward:
-            return commands.SubmitForwardBackward(run.run_id, digest, batch.rows, batch.tokens, body.generation)
-
-        reply = platform.submission.send_private(asked, _private(batch.to_dict(), body.salt), command)
-        return platform.futures.get(caller.tenant, reply.command_id.hex())
-
-    return await run_in_threadpool(submit)
+@router.post("/{training_client_id}/forward", status_code=202, responses=_CHANGES)
+async def forward(
+    training_client_id: str, body: q.ForwardRequest, caller: Trainer, ask: Ask, platform: PlatformOf
+) -> r.Future:
+    """Evaluate a batch: its loss and each token's log-probability. Nothing is accumulated."""
+    asked = await ask.by(caller)
+    return await run_in_threadpool(
+        lambda: _send_batch(platform, asked, training_client_id, body, commands.SubmitForward)
+    )
 
 
 @router.post("/{training_client_id}/optim_step", status_code=202, responses=_CHANGES)
@@ -159,7 +200,7 @@ async def optim_step(
 
     def submit() -> r.Future:
         run = _run(platform, caller, training_client_id)
-        command = commands.SubmitOptimStep(run.run_id, body.learning_rate, body.generation)
+        command = commands.SubmitOptimStep(run.run_id, body.learning_rate, body.generation, body.max_grad_norm)
         return _send(platform, asked, command)
 
     return await run_in_threadpool(submit)
@@ -228,10 +269,31 @@ async def load_state(
             bytes.fromhex(artifact.manifest_digest),
             body.include_optimizer,
             body.generation,
+            artifact.step,
         )
         return _send(platform, asked, command)
 
     return await run_in_threadpool(submit)
+
+
+def _send_batch(
+    platform: Platform,
+    asked: Asked,
+    run_id: str,
+    body: q.ForwardBackwardRequest,
+    submit: type[commands.SubmitForwardBackward | commands.SubmitForward],
+) -> r.Future:
+    """Check a batch against its model and queue it."""
+    run = _run(platform, asked.caller, run_id)
+    model = _model(platform, run)
+    limits = platform.limits.of_batch(model.vocabulary_size, model.max_positions)
+    batch = batches.check(dict(body.batch), limits)
+
+    def command(digest: bytes) -> commands.SubmitForwardBackward | commands.SubmitForward:
+        return submit(run.run_id, digest, batch.rows, batch.tokens, body.generation)
+
+    reply = platform.submission.send_private(asked, _private(batch.to_dict(), body.salt), command)
+    return platform.futures.get(asked.caller.tenant, reply.command_id.hex())
 
 
 def _send(platform: Platform, asked: Asked, command: Any) -> r.Future:

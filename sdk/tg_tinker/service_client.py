@@ -89,7 +89,7 @@ class ServiceClient:
 
         Raises:
             UnknownModelError: the catalogue has no model of that name.
-            DPNotAvailableError, FullFineTuningUnsupportedError: this server cannot do what is asked, and says so.
+            DPNotAvailableError: this server cannot do what is asked, and says so.
         """
         return TrainingClient(self._transport, self._transport.run(self._create(config)))
 

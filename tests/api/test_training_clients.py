@@ -27,7 +27,13 @@ def test_the_whole_loop_of_operations_is_answered_by_futures(doors: Doors) -> No
     assert done["status"] == "completed"
     assert done["result"] == {"loss": 2.25, "grad_norm": 1.0, "tokens_processed": 8, "dp_metrics": None}
     applied = doors.get(f"/v1/futures/{step['future_id']}/result")
-    assert applied["result"] == {"step": 1, "learning_rate": 1e-4, "dp_metrics": None}
+    assert applied["result"] == {
+        "step": 1,
+        "learning_rate": 1e-4,
+        "grad_norm": 0.0,
+        "clipped": False,
+        "dp_metrics": None,
+    }
     assert doors.get(f"/v1/training_clients/{run}")["step"] == 1
 
 

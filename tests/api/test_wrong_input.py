@@ -73,9 +73,10 @@ WRONG: dict[str, Wrong] = {
     "a seed of 64 bits": Wrong(RUNS, 422, "invalid_request", create(seed=1 << 63)),
     "a rank of zero": Wrong(RUNS, 422, "invalid_request", create(lora_config={"rank": 0})),
     "twice the same layer": Wrong(RUNS, 422, "invalid_value", create(lora_config={"target_modules": ["a", "a"]})),
-    "no adapter": Wrong(RUNS, 422, "full_fine_tuning_unsupported", create(lora_config=None)),
+    "a start from an unknown artifact": Wrong(RUNS, 404, "unknown_artifact", create(start_artifact_id="0" * 32)),
+    "a norm to clip to of zero": Wrong(RUNS, 422, "invalid_request", create(optimizer={"max_grad_norm": 0})),
     "a privacy budget": Wrong(RUNS, 422, "dp_not_available", create(dp_config={"target_epsilon": 3.0})),
-    "an unknown optimizer": Wrong(RUNS, 422, "invalid_request", create(optimizer={"name": "sgd"})),
+    "an unknown optimizer": Wrong(RUNS, 422, "invalid_request", create(optimizer={"name": "lion"})),
     "a learning rate of infinity": Wrong(
         RUNS,
         422,
@@ -106,6 +107,10 @@ WRONG: dict[str, Wrong] = {
     ),
     "a ragged batch": Wrong(OP + "/forward_backward", 422, "ragged_batch", forward(input_ids=[[1], [1, 2]])),
     "floats in a batch": Wrong(OP + "/forward_backward", 422, "wrong_dtype", forward(labels=[[0.5] * 4] * 2)),
+    "a text for a weight": Wrong(OP + "/forward", 422, "wrong_dtype", forward(weights=[["1"] * 4] * 2)),
+    "a negative weight": Wrong(OP + "/forward", 422, "invalid_request", forward(weights=[[-1] * 4] * 2)),
+    "weights of another shape": Wrong(OP + "/forward", 422, "ragged_batch", forward(weights=[[1.0] * 3] * 2)),
+    "weights of zero alone": Wrong(OP + "/forward", 422, "empty_batch", forward(weights=[[0.0] * 4] * 2)),
     "a token out of vocabulary": Wrong(
         OP + "/forward_backward", 422, "token_out_of_vocabulary", forward(input_ids=[[VOCABULARY] * 4] * 2)
     ),

@@ -107,8 +107,6 @@ class Simulator:
             raise ProblemError("unknown_model")
         if body["dp_config"] and body["dp_config"]["enabled"]:
             raise ProblemError("dp_not_available")
-        if body["lora_config"] is None:
-            raise ProblemError("full_fine_tuning_unsupported")
         run_id = f"run-{len(self.runs) + 1}"
         self.runs[run_id] = {
             "training_client_id": run_id,

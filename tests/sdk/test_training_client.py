@@ -136,7 +136,6 @@ def test_what_the_server_cannot_do_is_refused_with_its_type(client: ServiceClien
     refused = {
         errors.UnknownModelError: TrainingConfig(model_ref="absent"),
         errors.DPNotAvailableError: TrainingConfig(model_ref="small", dp_config=DPConfig(noise_multiplier=1.0)),
-        errors.FullFineTuningUnsupportedError: TrainingConfig(model_ref="small", lora_config=None),
     }
     for kind, config in refused.items():
         with pytest.raises(kind):

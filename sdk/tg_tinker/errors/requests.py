@@ -62,13 +62,6 @@ class DPNotAvailableError(InvalidRequestError):
     next_step = "Leave dp_config out, if training without differential privacy is acceptable."
 
 
-class FullFineTuningUnsupportedError(InvalidRequestError):
-    """This server trains adapters only."""
-
-    code = "full_fine_tuning_unsupported"
-    next_step = "Give a lora_config."
-
-
 class IdempotencyKeyReusedError(InvalidRequestError):
     """An Idempotency-Key came with two different requests."""
 

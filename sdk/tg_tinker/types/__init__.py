@@ -23,6 +23,7 @@ from tg_tinker.types.resources import (
 from tg_tinker.types.results import (
     EncryptionInfo,
     ForwardBackwardResult,
+    ForwardResult,
     LoadStateResult,
     OperationResult,
     OptimStepResult,
@@ -39,6 +40,7 @@ __all__ = [
     "DPConfig",
     "EncryptionInfo",
     "ForwardBackwardResult",
+    "ForwardResult",
     "Future",
     "FutureStatus",
     "LoRAConfig",

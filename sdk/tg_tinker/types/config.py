@@ -14,23 +14,32 @@ class Settings(BaseModel):
 
 
 class LoRAConfig(Settings):
-    """A low-rank adapter: ``alpha / rank`` scales it, ``target_modules`` are the layers that get one."""
+    """A low-rank adapter: ``alpha / rank`` scales it, ``target_modules`` are the layers that get one.
+
+    ``use_rslora`` scales by ``alpha / sqrt(rank)`` instead (Kalajdzievski, arXiv:2312.03732); ``use_dora`` trains the
+    magnitude of each weight apart from its direction (Liu et al., arXiv:2402.09353). ``target_modules=("all-linear",)``
+    takes every linear layer but the output.
+    """
 
     rank: int = Field(default=16, ge=1)
     alpha: float = Field(default=32.0, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
     bias: Literal["none", "all", "lora_only"] = "none"
+    use_rslora: bool = False
+    use_dora: bool = False
 
 
 class OptimizerConfig(Settings):
-    """How gradients are applied."""
+    """How gradients are applied. ``momentum`` is sgd's; ``max_grad_norm`` clips the gradient of every step."""
 
-    name: Literal["adamw"] = "adamw"
+    name: Literal["adamw", "adam", "sgd", "adafactor"] = "adamw"
     learning_rate: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    max_grad_norm: float | None = Field(default=None, gt=0)
 
 
 class DPConfig(Settings):
@@ -57,6 +66,8 @@ class TrainingConfig(Settings):
     """A training run on a model of the server's catalogue.
 
     ``lora_config=None`` asks for full fine-tuning. The same seed, inputs and machine give the same adapter.
+    ``gradient_accumulation_steps`` is how many ``forward_backward`` come before each step (None: as many as you like).
+    ``start_artifact_id`` names a checkpoint of the same model and shape whose weights the run begins from.
     ``metadata`` is free JSON, sealed under the tenant's key and never on the ledger.
     """
 
@@ -65,7 +76,8 @@ class TrainingConfig(Settings):
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     dp_config: DPConfig | None = None
     batch_size: int = Field(default=1, ge=1)
-    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    gradient_accumulation_steps: int | None = Field(default=None, ge=1)
     max_steps: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
+    start_artifact_id: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)

@@ -27,11 +27,25 @@ class ForwardBackwardResult(Answer):
     dp_metrics: dict[str, Any] | None = None
 
 
+class ForwardResult(Answer):
+    """An evaluated batch.
+
+    ``loss`` is the weighted mean over the labels that count; ``logprobs`` is, per row and position of the batch, the
+    log-probability of the token there given those before it (None at a row's first token and at padding).
+    """
+
+    loss: float
+    tokens_processed: int
+    logprobs: tuple[tuple[float | None, ...], ...]
+
+
 class OptimStepResult(Answer):
-    """An applied step; steps count from 1."""
+    """An applied step; steps count from 1. ``grad_norm`` is the norm of its gradient before it was clipped."""
 
     step: int
     learning_rate: float
+    grad_norm: float = 0.0
+    clipped: bool = False
     dp_metrics: dict[str, Any] | None = None
 
 
@@ -88,11 +102,14 @@ class LoadStateResult(Answer):
     adapter_digest: str
 
 
-OperationResult = ForwardBackwardResult | OptimStepResult | SampleResult | SaveStateResult | LoadStateResult
-Kind = Literal["forward_backward", "optim_step", "sample", "save_state", "load_state"]
+OperationResult = (
+    ForwardBackwardResult | ForwardResult | OptimStepResult | SampleResult | SaveStateResult | LoadStateResult
+)
+Kind = Literal["forward_backward", "forward", "optim_step", "sample", "save_state", "load_state"]
 
 RESULT_OF: Mapping[str, type[OperationResult]] = {
     "forward_backward": ForwardBackwardResult,
+    "forward": ForwardResult,
     "optim_step": OptimStepResult,
     "sample": SampleResult,
     "save_state": SaveStateResult,
