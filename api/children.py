@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from processors.dispatcher import worker_id
+from producers.settings import child_environment
+from producers.settings.fields import TRAINER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,10 +32,13 @@ PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 log = structlog.get_logger(__name__)
 
 
-def spawn(module: str, *arguments: str, pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
-    """Start a module on a leash. The calling thread must live as long as the child: the kernel watches the thread."""
+def spawn(process: str, module: str, *arguments: str, pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """Start a module on a leash, with the secrets that such a process reads.
+
+    The calling thread must live as long as the child: the kernel watches the thread.
+    """
     command = [sys.executable, "-m", "api.leash", str(os.getpid()), module, *arguments]
-    environment = {**PATIENT_THREADS, **os.environ}
+    environment = {**PATIENT_THREADS, **child_environment(process)}
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=tuple(pass_fds), env=environment)
 
 
@@ -141,7 +146,7 @@ class TrainerSeat:
         try:
             fd = connection.child.fileno()
             arguments = ("--data-dir", str(self._data_dir), "--worker-id", worker, "--channel-fd", str(fd))
-            process = spawn("processors.trainer", *arguments, pass_fds=(fd,))
+            process = spawn(TRAINER, "processors.trainer", *arguments, pass_fds=(fd,))
         except OSError:
             connection.close()
             raise

@@ -16,7 +16,7 @@ from processors.channel import SideChannel
 from processors.keys.file import FileKeyProvider
 from producers.installation import Installation
 from producers.submitter import Submitter
-from projections.database import open_database, views_url
+from projections.database import open_database, sqlite_url
 from projections.projector import Projector
 from projections.queries import Views
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from producers.engines.port import LogEngine
+    from producers.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,11 @@ class DoorLimits:
     body_bytes: int = 32 << 20
     batch_rows: int = 1024
     batch_tokens: int = 1 << 20
+
+    @classmethod
+    def of(cls, settings: Settings) -> DoorLimits:
+        """The limits that an operator has set."""
+        return cls(settings.max_body_bytes, settings.max_batch_rows, settings.max_batch_tokens)
 
     def of_batch(self, vocabulary: int, positions: int) -> BatchLimits:
         """The limits of a batch for a model."""
@@ -71,10 +77,10 @@ class Platform:
         installation = Installation.open(data_dir)
         engine = installation.engine()
         submitter = Submitter(installation, engine)
-        database = open_database(views_url(data_dir))
+        database = open_database(sqlite_url(installation.views_path))
         projector, views = Projector(engine, database), Views(database)
         channel = channel or SideChannel()
-        vault = Vault(FileKeyProvider(installation.keys_dir), FileBlobStore(data_dir / "blobs"))
+        vault = Vault(FileKeyProvider(installation.keys_dir), FileBlobStore(installation.blobs_dir))
         submission = Submission(installation, engine, submitter, projector, views, channel, vault)
         platform = cls(
             installation=installation,
@@ -89,7 +95,7 @@ class Platform:
             futures=Futures(views, channel, vault, submission.salt_of),
             gatekeeper=Gatekeeper(views, projector, installation.api_key_pepper()),
             waiters=Waiters(),
-            limits=limits or DoorLimits(),
+            limits=limits or DoorLimits.of(installation.settings),
         )
         platform.checks["projector"] = platform.projector_keeps_up
         return platform

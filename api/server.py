@@ -23,7 +23,7 @@ from tensorguard.errors import TensorGuardError
 from api.app import create_app
 from api.children import Child, Supervisor, TrainerSeat, spawn
 from api.errors import AddressUnavailableError, PartFailedError, ServerRunningError
-from api.platform import DoorLimits, Platform
+from api.platform import Platform
 from processors.channel import SideChannel
 from processors.dispatcher import Dispatcher
 from processors.runners.embedded import EmbeddedRunner
@@ -31,6 +31,8 @@ from producers import logs
 from producers.errors import InstallationError, WriterActiveError
 from producers.files import replace_file
 from producers.sequencer import Sequencer, SequencerLock
+from producers.settings import read
+from producers.settings.fields import PACKAGER, SIGNER
 from projections.queries import PLATFORM
 from projections.rebuild import keeping_views
 
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-    from api.settings import ServerSettings
+    from producers.settings import Settings
 
 GRACE_SECONDS = 2
 CHILDREN_SECONDS = 5.0
@@ -118,7 +120,7 @@ class Doors(uvicorn.Server):
                 self._loop.call_soon_threadsafe(self._release)
 
 
-def serve(settings: ServerSettings) -> None:
+def serve(data_dir: Path, settings: Settings) -> None:
     """Run a server until SIGTERM or SIGINT.
 
     Raises:
@@ -127,7 +129,7 @@ def serve(settings: ServerSettings) -> None:
         TensorGuardError: the data directory cannot be used, or a part failed.
     """
     logs.configure()
-    data_dir = settings.data_dir.resolve()
+    data_dir = data_dir.resolve()
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -135,10 +137,7 @@ def serve(settings: ServerSettings) -> None:
     with ExitStack() as stack:
         stack.enter_context(_only_server(data_dir))
         listener = stack.enter_context(_listening(settings.host, settings.port))
-        limits = DoorLimits(settings.max_body_bytes, settings.max_batch_rows, settings.max_batch_tokens)
-        platform = stack.enter_context(
-            contextlib.closing(Platform.open(data_dir, channel=SideChannel(), limits=limits))
-        )
+        platform = stack.enter_context(contextlib.closing(Platform.open(data_dir, channel=SideChannel())))
         doors = Doors(_uvicorn(platform), platform.waiters.close)
         _end_on_signals(doors)
         _start_parts(stack, platform, doors)
@@ -199,9 +198,9 @@ def _children(data_dir: Path, seat: TrainerSeat) -> Supervisor:
     where = ("--data-dir", str(data_dir))
     return Supervisor(
         [
-            Child("signer", lambda: spawn("producers.signer", *where)),
+            Child("signer", lambda: spawn(SIGNER, "producers.signer", *where)),
             Child("trainer", seat.start, seat.ended),
-            Child("packager", lambda: spawn("processors.packager", *where)),
+            Child("packager", lambda: spawn(PACKAGER, "processors.packager", *where)),
         ]
     )
 
@@ -228,7 +227,7 @@ def _epoch_of(data_dir: Path) -> str:
     from producers.engines.sqlite import SqliteEngine  # noqa: PLC0415 -- only to name the epoch
 
     try:
-        with contextlib.closing(SqliteEngine(data_dir / "ledger.db")) as engine:
+        with contextlib.closing(SqliteEngine(read(data_dir).settings.ledger_path(data_dir))) as engine:
             return f"epoch {engine.epoch()}"
     except TensorGuardError:
         return "the writer's lock"

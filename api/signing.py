@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from tensorguard.errors import TensorGuardError
 
 from producers.locks import FileLock
+from producers.settings import child_environment
+from producers.settings.fields import SIGNER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +65,9 @@ def _running(data_dir: Path) -> bool:
 def _call(data_dir: Path, mode: str) -> None:
     command = [sys.executable, "-m", "producers.signer", "--data-dir", str(data_dir), mode]
     try:
-        done = subprocess.run(command, check=False, timeout=SECONDS, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, check=False, timeout=SECONDS, stdin=subprocess.DEVNULL, env=child_environment(SIGNER)
+        )
     except (subprocess.SubprocessError, OSError) as error:
         raise SigningError("The signer did not answer.") from error
     if done.returncode != 0:

@@ -21,6 +21,8 @@ from producers.files import replace_file
 from producers.identities import ROLES, SEED_BYTES, Producer
 from producers.locks import locked
 from producers.secretfiles import ensure_secret, private_folder, read_secret
+from producers.settings import Settings, child_environment, read
+from producers.settings.fields import SIGNER
 from producers.trustroot import COMPOSITE_SEED_BYTES, PUBLIC_KEYS_FILE, make_trust_root
 
 if TYPE_CHECKING:
@@ -33,8 +35,11 @@ _SIGNER_SECONDS = 60
 class Installation:
     """One data dir with its identity, keys and ledger."""
 
-    def __init__(self, data_dir: Path, installation_id: str, origin: str, clock: Clock = system_clock) -> None:
+    def __init__(
+        self, data_dir: Path, installation_id: str, origin: str, settings: Settings, clock: Clock = system_clock
+    ) -> None:
         self.data_dir = data_dir
+        self.settings = settings
         self.installation_id = installation_id
         self.origin = origin
         self.clock = clock
@@ -47,19 +52,21 @@ class Installation:
 
         Raises:
             InstallationError: the folder cannot be used, holds another format, or the signer could not start.
+            SettingsError: a setting holds what it cannot.
             StorageFullError: there is no space for what is missing.
         """
         data_dir = data_dir.resolve()
+        settings = read(data_dir).settings
         try:
             with typed_errors("data dir"), locked(data_dir / "run" / "installation.lock"):
-                return cls._complete(data_dir)
+                return cls._complete(data_dir, settings)
         except OSError as error:
             raise InstallationError(f"The data dir {data_dir} cannot be used.") from error
 
     @classmethod
-    def _complete(cls, data_dir: Path) -> Installation:
+    def _complete(cls, data_dir: Path, settings: Settings) -> Installation:
         identity = _identity(data_dir)
-        installation = cls(data_dir, identity["installation_id"], identity["origin"])
+        installation = cls(data_dir, identity["installation_id"], identity["origin"], settings)
         _ensure_keys(data_dir / "keys")
         _ensure_signer(data_dir)
         if not installation.trust_root_path.exists():
@@ -78,8 +85,18 @@ class Installation:
         """The ledger, opened once for this object."""
         with self._engine_lock:
             if self._engine is None:
-                self._engine = SqliteEngine(self.data_dir / "ledger.db")
+                self._engine = SqliteEngine(self.settings.ledger_path(self.data_dir))
             return self._engine
+
+    @property
+    def blobs_dir(self) -> Path:
+        """Where sealed blobs lie."""
+        return self.settings.blobs_path(self.data_dir)
+
+    @property
+    def views_path(self) -> Path:
+        """Where the read models lie."""
+        return self.settings.views_path(self.data_dir)
 
     @property
     def keys_dir(self) -> Path:
@@ -151,6 +168,7 @@ def _ensure_signer(data_dir: Path) -> None:
         return
     command = [sys.executable, "-m", "producers.signer", "--data-dir", str(data_dir), "--init"]
     try:
-        subprocess.run(command, check=True, timeout=_SIGNER_SECONDS, stdin=subprocess.DEVNULL)
+        environment = child_environment(SIGNER)
+        subprocess.run(command, check=True, timeout=_SIGNER_SECONDS, stdin=subprocess.DEVNULL, env=environment)
     except (subprocess.SubprocessError, OSError) as error:
         raise InstallationError("The signer could not make its keys.") from error

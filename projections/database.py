@@ -12,13 +12,6 @@ from sqlalchemy.orm import Session
 from projections.errors import ViewsUnavailableError
 from projections.models import VIEWS_VERSION, About, Base
 
-VIEWS_FILE = "views.db"
-
-
-def views_url(data_dir: Path) -> str:
-    """The URL of a data directory's views."""
-    return sqlite_url(data_dir / VIEWS_FILE)
-
 
 def sqlite_url(path: Path) -> str:
     """The URL of a SQLite file."""

@@ -10,7 +10,8 @@ from sqlalchemy import Engine, text
 
 from producers.engines.port import LogReader
 from producers.locks import FileLock
-from projections.database import VIEWS_FILE, open_database, remove_sqlite, sqlite_url
+from producers.settings import read
+from projections.database import open_database, remove_sqlite, sqlite_url
 from projections.errors import CorruptLedgerError, ForeignHistoryError, ViewsInUseError
 from projections.projector import Projector
 
@@ -42,7 +43,8 @@ def rebuild(data_dir: Path, reader: LogReader) -> dict[str, int]:
         ViewsInUseError: a server runs on this data directory.
         CorruptLedgerError: the ledger cannot be folded; the old views are untouched.
     """
-    live, fresh = data_dir / VIEWS_FILE, data_dir / (VIEWS_FILE + ".rebuilt")
+    live = read(data_dir).settings.views_path(data_dir)
+    fresh = live.with_name(live.name + ".rebuilt")
     with keeping_views(data_dir):
         remove_sqlite(fresh)
         sizes = _fold_into(fresh, reader)

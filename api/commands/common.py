@@ -101,14 +101,14 @@ def workbench(data_dir: Path, *, create: bool = False) -> Iterator[Workbench]:
 @contextmanager
 def views_of(bench: Workbench) -> Iterator[Views]:
     """The read models, up to date: the server's if one runs, else folded here first."""
-    from projections.database import open_database, views_url  # noqa: PLC0415 -- light start
+    from projections.database import open_database, sqlite_url  # noqa: PLC0415 -- light start
     from projections.errors import ViewsInUseError  # noqa: PLC0415
     from projections.projector import Projector  # noqa: PLC0415
     from projections.queries import Views  # noqa: PLC0415
     from projections.rebuild import keeping_views  # noqa: PLC0415
 
     data_dir = bench.installation.data_dir
-    database = open_database(views_url(data_dir))
+    database = open_database(sqlite_url(bench.installation.views_path))
     try:
         try:
             with keeping_views(data_dir):

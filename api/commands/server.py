@@ -11,13 +11,13 @@ from api.commands.common import DataDir
 
 def run(
     data_dir: DataDir,
-    host: Annotated[str, typer.Option("--host", envvar="TG_HOST", help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on.  [default: 127.0.0.1]")] = None,
     port: Annotated[
-        int, typer.Option("--port", envvar="TG_PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
-    ] = 8000,
+        int | None, typer.Option("--port", help="Port to listen on; 0 takes a free one.  [default: 8000]")
+    ] = None,
 ) -> None:
     """Run a server on a data directory until it gets SIGTERM or Ctrl-C. It is ready when /readyz answers 200."""
     from api.server import serve  # noqa: PLC0415 -- light start
-    from api.settings import ServerSettings  # noqa: PLC0415
+    from producers.settings import read  # noqa: PLC0415
 
-    serve(ServerSettings.read(data_dir, host, port))
+    serve(data_dir, read(data_dir, {"host": host, "port": port}).settings)

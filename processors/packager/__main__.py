@@ -52,7 +52,7 @@ def workbench_of(installation: Installation) -> Workbench:
     packages.sweep()
     seeds = read_secret(installation.artifact_signing_key, PRIVATE_BYTES)
     return Workbench(
-        checkpoints=FileBlobStore(installation.data_dir / "blobs"),
+        checkpoints=FileBlobStore(installation.blobs_dir),
         packages=packages,
         scratch=packages.root,
         keys=FileKeyProvider(installation.keys_dir),

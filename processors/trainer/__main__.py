@@ -35,7 +35,7 @@ def main() -> int:
     try:
         harden_process()
         installation = Installation.open(arguments.data_dir)
-        Worker(installation, channel, arguments.worker_id, stop, Settings.from_environment()).run()
+        Worker(installation, channel, arguments.worker_id, stop, Settings.of(installation.settings)).run()
     except TensorGuardError as error:
         structlog.get_logger(__name__).error("trainer_failed", code=error.code, detail=str(error))
         return error.exit_code

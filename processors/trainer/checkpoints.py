@@ -66,7 +66,7 @@ class Checkpoints:
     def of(cls, installation: Installation) -> Checkpoints:
         """Those of an installation, with its file stores; what killed writers left in them is swept."""
         seed = read_secret(installation.artifact_signing_key, COMPOSITE_SEED_BYTES)
-        blobs = FileBlobStore(installation.data_dir / "blobs")
+        blobs = FileBlobStore(installation.blobs_dir)
         blobs.sweep()
         return cls(blobs, FileKeyProvider(installation.keys_dir), CompositePrivateKey(seed))
 

@@ -1,11 +1,12 @@
-"""What an operator may set of a trainer, by the environment."""
+"""What an operator may set of a trainer."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tensorguard.errors import UsageError
+if TYPE_CHECKING:
+    from producers import settings as platform
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,28 +21,6 @@ class Settings:
     checkpoints_kept: int = 3
 
     @classmethod
-    def from_environment(cls) -> Settings:
-        """``TG_CHECKPOINT_EVERY_STEPS``, ``TG_CHECKPOINT_EVERY_SECONDS``, ``TG_CHECKPOINTS_KEPT``.
-
-        Raises:
-            UsageError: a value is no number above zero.
-        """
-        default = cls()
-        return cls(
-            round(_number("TG_CHECKPOINT_EVERY_STEPS", default.checkpoint_steps)),
-            _number("TG_CHECKPOINT_EVERY_SECONDS", default.checkpoint_seconds),
-            round(_number("TG_CHECKPOINTS_KEPT", default.checkpoints_kept)),
-        )
-
-
-def _number(name: str, default: float) -> float:
-    text = os.environ.get(name)
-    if text is None:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise UsageError(f"{name} must be a number above zero.")
-    return value
+    def of(cls, settings: platform.Settings) -> Settings:
+        """The trainer's part of the platform's settings."""
+        return cls(settings.checkpoint_every_steps, settings.checkpoint_every_seconds, settings.checkpoints_kept)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from producers.engines.port import LogEngine
     from producers.installation import Installation
 
-ACCEPT_CLOCK = "TG_ACCEPT_CLOCK"
 _log = structlog.get_logger("sequencer")
 
 
@@ -50,13 +49,21 @@ class Sequencer:
     """
 
     def __init__(
-        self, engine: LogEngine, *, clock: Clock, writer: str, founder: Founder, limits: Limits | None = None
+        self,
+        engine: LogEngine,
+        *,
+        clock: Clock,
+        writer: str,
+        founder: Founder,
+        limits: Limits | None = None,
+        accept_clock: bool = False,
     ) -> None:
         self._engine = engine
         self._time = Timekeeper(clock)
         self._name = writer
         self._founder = founder
         self._limits = limits or Limits()
+        self._accept_clock = accept_clock
         self._writer: Writer | None = None
         self._folds: dict[str, ChainFold] = {}
         self._snapshots: dict[str, int] = {}
@@ -66,7 +73,14 @@ class Sequencer:
         """The sequencer of an installation."""
         founder = Founder(installation.origin, installation.producer("authority").public_key)
         writer = f"{socket.gethostname()}/{os.getpid()}"
-        return cls(engine, clock=installation.clock, writer=writer, founder=founder, limits=limits)
+        return cls(
+            engine,
+            clock=installation.clock,
+            writer=writer,
+            founder=founder,
+            limits=limits,
+            accept_clock=installation.settings.accept_clock,
+        )
 
     def open(self) -> Writer:
         """Take the writer's role: fence every earlier writer, then read all chains back.
@@ -81,7 +95,7 @@ class Sequencer:
         self._folds = {chain: fold for chain, (fold, _) in recovered.items()}
         self._snapshots = {chain: covered for chain, (_, covered) in recovered.items()}
         newest = max((fold.head.recorded_at for fold in self._folds.values()), default=0)
-        self._time.start(newest, accept=os.environ.get(ACCEPT_CLOCK) == "1")
+        self._time.start(newest, accept=self._accept_clock)
         self._writer = writer
         _log.info("writer_opened", epoch=writer.epoch, chains=len(self._folds))
         return writer

@@ -16,6 +16,7 @@ from producers import logs
 from producers.clock import SECOND, system_clock
 from producers.engines.sqlite import SqliteEngine
 from producers.installation import read_identity
+from producers.settings import read
 from producers.signer import Signer, SignerHome
 
 
@@ -42,7 +43,7 @@ def _run(arguments: argparse.Namespace) -> int:
             _prepare_keys(home, rotate=arguments.rotate)
         if arguments.init:
             return 0
-        engine = SqliteEngine(data_dir / "ledger.db")
+        engine = SqliteEngine(read(data_dir).settings.ledger_path(data_dir))
         signer = Signer(engine, home.store, identity["origin"], system_clock)
         try:
             return _sign(signer, arguments)

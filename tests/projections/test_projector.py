@@ -16,7 +16,7 @@ from producers.deciders import registry
 from producers.deciders.run import RunState
 from producers.engines.sqlite import SqliteEngine
 from producers.feed import Feed
-from projections.database import VIEWS_FILE, open_database, sqlite_url
+from projections.database import open_database, sqlite_url
 from projections.errors import CorruptLedgerError, ForeignHistoryError, ViewsInUseError, ViewsUnavailableError
 from projections.projector import Projector
 from projections.queries import Views
@@ -86,14 +86,14 @@ def ledger(data_dir: Path) -> Iterator[SqliteEngine]:
 
 
 def test_a_rebuild_gives_the_identical_database(ledger: SqliteEngine, data_dir: Path) -> None:
-    with database_at(data_dir / VIEWS_FILE) as live:
+    with database_at(data_dir / "views.db") as live:
         before = dump(live)
     sizes = rebuild(data_dir, ledger)
-    with database_at(data_dir / VIEWS_FILE) as rebuilt:
+    with database_at(data_dir / "views.db") as rebuilt:
         assert dump(rebuilt) == before
     assert sizes == {chain: ledger.size(chain) for chain in ledger.chains()}
     assert all(before.values())
-    assert not list(data_dir.glob(f"{VIEWS_FILE}.*"))
+    assert not list(data_dir.glob("views.db.*"))
 
 
 @pytest.mark.parametrize("size", [1, 7])
@@ -182,7 +182,7 @@ def test_views_of_another_history_are_refused(ledger: SqliteEngine, data_dir: Pa
 
 
 def test_views_of_another_version_are_folded_anew(ledger: SqliteEngine, data_dir: Path) -> None:
-    path = data_dir / VIEWS_FILE
+    path = data_dir / "views.db"
     with database_at(path) as database:
         before = dump(database)
         with database.begin() as connection:
@@ -202,12 +202,12 @@ def test_a_rebuild_waits_for_no_server_but_refuses(ledger: SqliteEngine, data_di
 def test_a_rebuild_of_a_damaged_ledger_leaves_the_old_views(
     ledger: SqliteEngine, data_dir: Path, change: bytes | None
 ) -> None:
-    with database_at(data_dir / VIEWS_FILE) as database:
+    with database_at(data_dir / "views.db") as database:
         before = dump(database)
     damage(data_dir, 15, change)
     with pytest.raises(CorruptLedgerError):
         rebuild(data_dir, ledger)
-    with database_at(data_dir / VIEWS_FILE) as database:
+    with database_at(data_dir / "views.db") as database:
         assert dump(database) == before
 
 
@@ -218,7 +218,7 @@ def test_views_agree_with_what_the_deciders_fold(ledger: SqliteEngine, data_dir:
         for at in found:
             states[at.meta.stream] = registry.evolve(states.get(at.meta.stream), at.meta.stream, at.event)
     runs = [state for state in states.values() if isinstance(state, RunState)]
-    with database_at(data_dir / VIEWS_FILE) as database:
+    with database_at(data_dir / "views.db") as database:
         views = Views(database)
         for state in runs:
             run = views.run(TENANT, state.run_id)

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 import pytest
 import safetensors.torch
 import torch
-from tensorguard.errors import UsageError
 from tensorguard.tgsp import tensors as tgsp
 
 from processors.trainer.compute import forward_backward, optim_step
 from processors.trainer.errors import CheckpointMismatchError
 from processors.trainer.settings import Settings
 from processors.trainer.tensors import digest_of, pack, unpack
+from producers.settings import read
 from tests.trainer.batches import random_rows
 
 if TYPE_CHECKING:
@@ -108,11 +108,4 @@ def test_tensors_that_do_not_fit_change_nothing(
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TG_CHECKPOINT_EVERY_STEPS", "3")
     monkeypatch.setenv("TG_CHECKPOINT_EVERY_SECONDS", "0.5")
-    assert Settings.from_environment() == Settings(3, 0.5, Settings().checkpoints_kept)
-
-
-@pytest.mark.parametrize("text", ["", "many", "0", "-1", "nan", "inf"])
-def test_a_setting_that_is_no_number_above_zero_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TG_CHECKPOINT_EVERY_STEPS", text)
-    with pytest.raises(UsageError):
-        Settings.from_environment()
+    assert Settings.of(read().settings) == Settings(3, 0.5, Settings().checkpoints_kept)

@@ -1,0 +1,248 @@
+"""Every setting of the platform: its type, its default, who reads it, and what it does.
+
+A setting that another room needs is added here, with its sentence; ``docs/operations.md`` shows this table, and a test
+compares the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from producers.settings.values import Device, FileUrl, Networks, Passphrase, Secret, SqliteUrl, path_of
+
+PREFIX = "TG_"
+SERVER, SIGNER, TRAINER, PACKAGER, COMMANDS = "server", "signer", "trainer", "packager", "commands"
+KEY_READERS = (SERVER, TRAINER, PACKAGER, COMMANDS)
+LEDGER_READERS = (SERVER, SIGNER, TRAINER, PACKAGER, COMMANDS)
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What an operator must know of a setting. ``in_file``: whether the settings' file may hold it."""
+
+    readers: tuple[str, ...]
+    meaning: str
+    secret: bool = False
+    in_file: bool = True
+
+
+class Settings(BaseSettings):
+    """All values, checked. Flags come before the environment, and that before the settings' file."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=False
+    )
+
+    environment: Annotated[
+        Literal["development", "production"],
+        About(
+            (SERVER,),
+            "`production` switches the gates on: a server then starts only with TLS or a declared proxy, a "
+            "`TG_SECRET_KEY`, private key files and no debugging. In `development` these are not asked for",
+        ),
+    ] = "development"
+    data_dir: Annotated[
+        Path | None, About(LEDGER_READERS, "the data directory, where `--data-dir` is left out", in_file=False)
+    ] = None
+    config: Annotated[
+        Path | None,
+        About(
+            LEDGER_READERS,
+            "the settings' file, in TOML: `max_body_bytes = 1048576`. Without it `settings.toml` in the data directory "
+            "is read, if there is one. A file with a secret in it must have mode 0600",
+            in_file=False,
+        ),
+    ] = None
+    host: Annotated[
+        str, About((SERVER,), "address that the server listens on. Any other than this needs TLS, here or by a proxy")
+    ] = "127.0.0.1"
+    port: Annotated[
+        int,
+        Field(ge=0, le=65535),
+        About((SERVER,), "its port; 0 takes a free one and writes it to `run/server.json`"),
+    ] = 8000
+    tls_cert: Annotated[
+        Path | None, About((SERVER,), "PEM file with the certificate chain. With `TG_TLS_KEY` the server speaks HTTPS")
+    ] = None
+    tls_key: Annotated[
+        Path | None, About((SERVER,), "PEM file with the key of that certificate, unencrypted, mode 0600")
+    ] = None
+    trusted_proxy: Annotated[
+        Networks | None,
+        About(
+            (SERVER,),
+            "addresses or networks, by commas, of proxies that end TLS: their `X-Forwarded-For` and "
+            "`X-Forwarded-Proto` are believed, nobody else's. In production every request must then have come by HTTPS",
+        ),
+    ] = None
+    secret_key: Annotated[
+        Secret | None,
+        About(
+            (SERVER,),
+            "signs what the server hands out and takes back (the cursors of lists), at least 32 bytes. Without it a "
+            "key drawn at each start does, and cursors end with the process",
+            secret=True,
+        ),
+    ] = None
+    key_master: Annotated[
+        Passphrase | None,
+        About(
+            KEY_READERS,
+            "a passphrase of at least 12 characters, or 64 hexadecimal digits: `keys/kek` is then kept wrapped under "
+            "it, and a copy of the data directory alone opens nothing. Lost, every sealed blob is lost with it",
+            secret=True,
+        ),
+    ] = None
+    log_url: Annotated[
+        SqliteUrl | None,
+        About(
+            LEDGER_READERS,
+            "where the ledger is, if not in `ledger.db` of the data directory: `sqlite:////path/ledger.db`. Its "
+            "checkpoints and bells lie beside it",
+        ),
+    ] = None
+    database_url: Annotated[
+        SqliteUrl | None,
+        Field(validation_alias=AliasChoices("database_url", "DATABASE_URL")),
+        About(
+            (SERVER, COMMANDS),
+            "where the read models are, if not in `views.db` of the data directory: `sqlite:////path/views.db`",
+        ),
+    ] = None
+    blob_url: Annotated[
+        FileUrl | None,
+        About(
+            (SERVER, TRAINER, PACKAGER, COMMANDS),
+            "where sealed blobs are, if not in `blobs/` of the data directory: `file:///path/blobs`",
+        ),
+    ] = None
+    max_body_bytes: Annotated[
+        PositiveInt,
+        About(
+            (SERVER,),
+            "largest request body, before and after decompression; larger ones are answered with 413. A smaller value "
+            "protects a small machine",
+        ),
+    ] = 32 << 20
+    max_batch_rows: Annotated[PositiveInt, About((SERVER,), "most rows of a batch")] = 1024
+    max_batch_tokens: Annotated[PositiveInt, About((SERVER,), "most tokens of a batch, padding included")] = 1 << 20
+    checkpoint_every_steps: Annotated[
+        PositiveInt,
+        About(
+            (TRAINER,),
+            "an automatic checkpoint after so many optimizer steps. Larger values write less and lose more after a "
+            "crash",
+        ),
+    ] = 20
+    checkpoint_every_seconds: Annotated[
+        PositiveFloat,
+        Field(allow_inf_nan=False),
+        About((TRAINER,), "an automatic checkpoint after so many seconds with a new step"),
+    ] = 30.0
+    checkpoints_kept: Annotated[
+        PositiveInt, About((TRAINER,), "automatic checkpoints kept per run; named ones are all kept")
+    ] = 3
+    batch_retention: Annotated[
+        Literal["sealed", "memory"],
+        About(
+            (SERVER,),
+            "what new runs do with their batches where a client does not say: `sealed` keeps them encrypted until a "
+            "checkpoint covers them, so that nothing is lost; `memory` writes none to disk and loses work in a crash",
+        ),
+    ] = "sealed"
+    result_ttl_seconds: Annotated[
+        PositiveInt,
+        About(
+            (SERVER, TRAINER), "how long completions and log-probabilities are kept, sealed, before they are removed"
+        ),
+    ] = 3600
+    device: Annotated[
+        Device, About((TRAINER,), "where models compute: `cpu`, `cuda`, `cuda:N`, or `auto`, a GPU where there is one")
+    ] = "auto"
+    attention: Annotated[
+        Literal["sdpa", "eager", "flash_attention_2"],
+        About((TRAINER,), "how attention is computed; `flash_attention_2` needs its package and a GPU"),
+    ] = "sdpa"
+    gradient_checkpointing: Annotated[
+        bool,
+        About(
+            (TRAINER,), "`1` computes activations again in the backward pass: slower, and much less memory at long rows"
+        ),
+    ] = False
+    deterministic: Annotated[
+        bool,
+        About(
+            (TRAINER,),
+            "`1` takes only kernels that give the same bits each time, where a GPU has others that are faster; what "
+            "has none is then refused",
+        ),
+    ] = False
+    max_adapters_in_memory: Annotated[
+        PositiveInt,
+        About((TRAINER,), "runs whose adapter stays in memory; the ones idle longest are moved out beyond that"),
+    ] = 64
+    accept_clock: Annotated[
+        bool,
+        About(
+            (SERVER, COMMANDS),
+            "`1` accepts at one start a clock that is over a year ahead of the ledger: see [the clock](#the-clock)",
+            in_file=False,
+        ),
+    ] = False
+    otlp_endpoint: Annotated[
+        str | None,
+        Field(validation_alias=AliasChoices("otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT")),
+        About((SERVER, TRAINER, PACKAGER), "where traces are sent by OTLP over HTTP; without it none are made"),
+    ] = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 -- the library calls by these names
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Nothing but what it is given: :func:`producers.settings.read` lays the sources over one another."""
+        return (init_settings,)
+
+    def ledger_path(self, data_dir: Path) -> Path:
+        """The file of the ledger of a data directory."""
+        return path_of(self.log_url) if self.log_url else data_dir / "ledger.db"
+
+    def views_path(self, data_dir: Path) -> Path:
+        """The file of its read models."""
+        return path_of(self.database_url) if self.database_url else data_dir / "views.db"
+
+    def blobs_path(self, data_dir: Path) -> Path:
+        """The folder of its sealed blobs."""
+        return path_of(self.blob_url) if self.blob_url else data_dir / "blobs"
+
+
+ABOUT: dict[str, About] = {
+    name: next(each for each in field.metadata if isinstance(each, About))
+    for name, field in Settings.model_fields.items()
+}
+"""What is to be known of each setting, by the name of its field."""
+
+ELSEWHERE: dict[str, str] = {
+    "TG_TINKER_BASE_URL": "where the `tg_tinker` SDK and `tg-tinker` find the server",
+    "TG_TINKER_API_KEY": "their API key; a secret",
+    "TG_WHEELS": "for `make setup`: a folder with a CPU build of PyTorch",
+    "TG_SOAK_SEEDS": "for `make soak`: how many moments to kill at; the Makefile sets it from `SEEDS`",
+    "TG_VECTORS": "for the suite: a folder with the Wycheproof tables; without it those tests are skipped, and say so",
+    "TG_TEST_REQUIRE": "for the suite: servers that must really be there, by commas; a missing one is then a failure",
+}
+"""Variables that no process of a server reads."""
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    alias = Settings.model_fields[name].validation_alias
+    return str(alias.choices[-1]) if isinstance(alias, AliasChoices) else PREFIX + name.upper()
