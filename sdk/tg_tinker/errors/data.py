@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tg_tinker.errors.base import ConfigurationError, TGTinkerError
 
@@ -24,9 +25,9 @@ class DataError(TGTinkerError):
     exit_code = 2
     next_step = "Correct the file at the place that the message names."
 
-    def __init__(self, detail: str, *, path: Path | None = None, line: int | None = None) -> None:
+    def __init__(self, detail: str, *, path: Path | None = None, line: int | None = None, **said: Any) -> None:
         place = f"{path}, line {line}: " if path and line else f"{path}: " if path else ""
-        super().__init__(f"{place}{detail}")
+        super().__init__(f"{place}{detail}", **said)
         self.path = path
         self.line = line
 
