@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from api import problems
 from api.http import Guard
 from api.responses import Problem
-from api.routers import artifacts, audit, catalogue, futures, ledger, packages, system, training
+from api.routers import artifacts, audit, catalogue, futures, ledger, packages, system, tokenizers, training
 from api.routers.common import ALIAS
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def create_app(platform: Platform) -> FastAPI:
     app.state.platform = platform
     app.add_middleware(Guard, body_bytes=platform.limits.body_bytes)
     problems.install(app)
-    for part in (training, futures, artifacts, catalogue, audit, packages, ledger, system):
+    for part in (training, futures, artifacts, catalogue, tokenizers, audit, packages, ledger, system):
         app.include_router(part.router)
     for part in (training, futures):
         app.include_router(part.router, prefix=ALIAS, include_in_schema=False)

@@ -212,6 +212,15 @@ class ModelInfo(ModelFacts):
     registered_at: str
 
 
+class TokenizerInfo(BaseModel):
+    """A model's tokenizer; `tokenizer_digest` covers paths, digests and sizes of its files."""
+
+    name: str
+    manifest_digest: str
+    tokenizer_digest: str
+    files: list[ModelFile]
+
+
 class AuditLogEntry(BaseModel):
     """A record of the tenant's chain."""
 

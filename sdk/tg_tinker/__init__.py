@@ -10,6 +10,7 @@ from tg_tinker.errors import TGTinkerError
 from tg_tinker.futures import AsyncFutureHandle, FutureHandle
 from tg_tinker.retry import RetryPolicy
 from tg_tinker.service_client import ServiceClient
+from tg_tinker.tokenizer import ChatTokens, Tokenizer
 from tg_tinker.training_client import TrainingClient
 from tg_tinker.types import (
     ArtifactInfo,
@@ -36,6 +37,7 @@ __all__ = [
     "ArtifactInfo",
     "AsyncFutureHandle",
     "AuditLogEntry",
+    "ChatTokens",
     "Commitment",
     "DPConfig",
     "EncryptionInfo",
@@ -54,6 +56,7 @@ __all__ = [
     "SaveStateResult",
     "ServiceClient",
     "TGTinkerError",
+    "Tokenizer",
     "TrainingClient",
     "TrainingClientInfo",
     "TrainingConfig",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import secrets
@@ -13,11 +14,12 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from tg_tinker import flows
+from tg_tinker import flows, tokenizer_cache
 from tg_tinker.errors import AuthenticationError, ConfigurationError
 from tg_tinker.flows import Flow, Surroundings
 from tg_tinker.futures import AsyncFutureHandle, FutureHandle
 from tg_tinker.retry import RetryPolicy
+from tg_tinker.tokenizer import Tokenizer
 from tg_tinker.training_client import TrainingClient
 from tg_tinker.transport import Transport
 from tg_tinker.types import ArtifactInfo, AuditLogEntry, Future, Package, TrainingClientInfo, TrainingConfig
@@ -153,6 +155,21 @@ class ServiceClient:
         flow = self._list(ArtifactInfo, "artifacts", limit, training_client_id=training_client_id)
         return self._transport.run(flow)
 
+    def get_tokenizer(self, model: str, *, cache_dir: Path | str | None = None) -> Tokenizer:
+        """The tokenizer of a catalogue model, fetched once and kept in ``cache_dir`` (None: ``~/.cache/tensorguard``).
+
+        Raises:
+            MissingExtraError: the ``data`` extra is not installed.
+            UnknownModelError: the catalogue has no model of that name.
+            TokenizerChangedError: what came is not what the ledger names.
+        """
+        return Tokenizer(self._transport.run(self._tokenizer(model, cache_dir)))
+
+    async def get_tokenizer_async(self, model: str, *, cache_dir: Path | str | None = None) -> Tokenizer:
+        """As :meth:`get_tokenizer`."""
+        files = await self._transport.run_async(self._tokenizer(model, cache_dir))
+        return await asyncio.to_thread(Tokenizer, files)
+
     def create_package(
         self,
         artifact_id: str,
@@ -212,6 +229,9 @@ class ServiceClient:
 
     def _future(self, future_id: str) -> Flow[Future]:
         return flows.get(self._transport.around, Future, flows.at("futures", future_id))
+
+    def _tokenizer(self, model: str, cache_dir: Path | str | None) -> Flow[dict[str, bytes]]:
+        return tokenizer_cache.fetch(self._transport.around, model, Path(cache_dir or tokenizer_cache.default_cache()))
 
     def _list(self, model: type[flows.Model], name: str, limit: int | None, **query: object) -> Flow[list[flows.Model]]:
         return flows.pages(self._transport.around, model, flows.at(name), query, limit)

@@ -8,15 +8,18 @@ step, and both move this client to the run's new generation: the caller sends ag
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
-from tg_tinker import flows, operations
+from tg_tinker import flows, operations, tokenizer_cache
 from tg_tinker.batches import Batch
 from tg_tinker.errors import RollbackError, TGTinkerError
 from tg_tinker.flows import Flow
 from tg_tinker.futures import AsyncFutureHandle, FutureHandle
 from tg_tinker.operations import Operation
+from tg_tinker.tokenizer import Tokenizer
 from tg_tinker.transport import Transport
 from tg_tinker.types import (
     ForwardBackwardResult,
@@ -155,6 +158,19 @@ class TrainingClient:
         operation = operations.load_state(artifact_id, include_optimizer=include_optimizer)
         return cast("AsyncFutureHandle[LoadStateResult]", await self._submit_async(operation))
 
+    def get_tokenizer(self, *, cache_dir: Path | str | None = None) -> Tokenizer:
+        """The tokenizer of the run's model, fetched once and kept (as :meth:`ServiceClient.get_tokenizer`).
+
+        Raises:
+            TokenizerChangedError: the catalogue's name has come to mean another model.
+        """
+        return Tokenizer(self._transport.run(self._tokenizer(cache_dir)))
+
+    async def get_tokenizer_async(self, *, cache_dir: Path | str | None = None) -> Tokenizer:
+        """As :meth:`get_tokenizer`."""
+        files = await self._transport.run_async(self._tokenizer(cache_dir))
+        return await asyncio.to_thread(Tokenizer, files)
+
     def refresh(self) -> TrainingClientInfo:
         """The run as it stands now. What generation is sent stays: a rollback is told by an error, never silently."""
         self._info = self._transport.run(self._read())
@@ -192,6 +208,11 @@ class TrainingClient:
             self._hear(error)
             raise
         return operations.check_commitment(operation, future)
+
+    def _tokenizer(self, cache_dir: Path | str | None) -> Flow[dict[str, bytes]]:
+        folder = Path(cache_dir or tokenizer_cache.default_cache())
+        model = self._info.model_ref
+        return tokenizer_cache.fetch(self._transport.around, model, folder, self._info.model.manifest_digest)
 
     def _read(self) -> Flow[TrainingClientInfo]:
         path = flows.at("training_clients", self.training_client_id)

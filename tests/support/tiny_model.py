@@ -19,6 +19,10 @@ TEXT = (
 )
 
 
+CHAT = (  # turns that end with the token that ends texts
+    "{% for message in messages %}{{ message.role }}: {{ message.content }}" + END + "\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "gpt2", "gemma", "mixtral")
 
 
@@ -30,15 +34,24 @@ def build_tiny_model(
     hidden: int = HIDDEN,
     layers: int = LAYERS,
     biases: bool = False,
+    chat_template: str | None = None,
 ) -> Path:
     """Write config, safetensors and tokenizer files into a folder, made if need be; same seed, same bytes.
 
     ``biases`` gives a Llama's attention biases; the other families have those that they have.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    build_tiny_tokenizer(directory, chat_template)
+    _save_model(directory, _config(family, hidden, layers, biases=biases), seed)
+    return directory
+
+
+def build_tiny_tokenizer(directory: Path, chat_template: str | None = None) -> Path:
+    """Write the tokenizer's files alone."""
     directory.mkdir(parents=True, exist_ok=True)
     _save_tokenizer(directory)
-    _save_model(directory, _config(family, hidden, layers, biases=biases), seed)
+    if chat_template is not None:
+        (directory / "chat_template.jinja").write_text(chat_template)
     return directory
 
 

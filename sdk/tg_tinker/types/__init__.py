@@ -18,6 +18,8 @@ from tg_tinker.types.resources import (
     ModelFacts,
     Package,
     Position,
+    TokenizerFile,
+    TokenizerInfo,
     TrainingClientInfo,
 )
 from tg_tinker.types.results import (
@@ -56,6 +58,8 @@ __all__ = [
     "SampledWith",
     "SamplingConfig",
     "SaveStateResult",
+    "TokenizerFile",
+    "TokenizerInfo",
     "TrainingClientInfo",
     "TrainingConfig",
 ]

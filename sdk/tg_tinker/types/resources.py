@@ -57,6 +57,23 @@ class ModelFacts(Answer):
     manifest_digest: str
 
 
+class TokenizerFile(Answer):
+    """One file of a tokenizer: its name, its SHA-256 as hex, its size in bytes."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+class TokenizerInfo(Answer):
+    """What a model's tokenizer consists of; the digests are those of the ledger."""
+
+    name: str
+    manifest_digest: str
+    tokenizer_digest: str
+    files: tuple[TokenizerFile, ...]
+
+
 class TrainingClientInfo(Answer):
     """A training run as it stands. ``generation`` counts its rollbacks."""
 
