@@ -44,7 +44,7 @@ class _Handle(Generic[R]):
 
     @property
     def kind(self) -> str:
-        """forward_backward, optim_step, sample, save_state or load_state."""
+        """forward_backward, forward, optim_step, sample, save_state or load_state."""
         return self._future.kind
 
     @property

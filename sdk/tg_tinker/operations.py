@@ -1,4 +1,4 @@
-"""The five primitives as requests: what is sent, and what the ledger must then refer to."""
+"""The primitives as requests: what is sent, and what the ledger must then refer to."""
 
 from __future__ import annotations
 
@@ -30,13 +30,22 @@ def forward_backward(batch: Batch, salt: str) -> Operation:
     Raises:
         InvalidRequestError: the batch is none (see :func:`tg_tinker.batches.plain_batch`).
     """
+    return _with_batch("forward_backward", batch, salt)
+
+
+def forward(batch: Batch, salt: str) -> Operation:
+    """Evaluate a batch; the ledger refers to it under this salt (errors as for :func:`forward_backward`)."""
+    return _with_batch("forward", batch, salt)
+
+
+def _with_batch(kind: str, batch: Batch, salt: str) -> Operation:
     plain = plain_batch(batch)
-    return Operation("forward_backward", {"batch": plain, "salt": salt}, _commit(plain, salt))
+    return Operation(kind, {"batch": plain, "salt": salt}, _commit(plain, salt))
 
 
-def optim_step(learning_rate: float | None) -> Operation:
+def optim_step(learning_rate: float | None, max_grad_norm: float | None) -> Operation:
     """Apply what is accumulated."""
-    return Operation("optim_step", {"learning_rate": learning_rate})
+    return Operation("optim_step", {"learning_rate": learning_rate, "max_grad_norm": max_grad_norm})
 
 
 def sample(prompts: str | Sequence[str], config: SamplingConfig | None, salt: str) -> Operation:

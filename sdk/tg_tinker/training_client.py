@@ -1,4 +1,4 @@
-"""A training run: five primitives, each of which is accepted at once and finishes later.
+"""A training run: a few primitives, each of which is accepted at once and finishes later.
 
 The run executes its operations strictly in the order in which they were accepted, so a loop may send the next batch
 before it reads the result of the last. After a crash of the server the run stands at its last durable step. The next
@@ -23,6 +23,7 @@ from tg_tinker.tokenizer import Tokenizer
 from tg_tinker.transport import Transport
 from tg_tinker.types import (
     ForwardBackwardResult,
+    ForwardResult,
     Future,
     LoadStateResult,
     OptimStepResult,
@@ -67,7 +68,7 @@ class TrainingClient:
         Args:
             batch: ``input_ids``, ``attention_mask``, ``labels``, each (rows, tokens): lists, numpy arrays or torch
                 tensors. Pad with attention_mask 0 and labels -100; a label counts unless it is -100 or the first of
-                its row.
+                its row. ``weights`` of the same shape, if given, are those of the labels in the loss.
 
         Returns:
             A handle; its ``commitment`` holds the salt that opens the ledger's commitment to this batch.
@@ -80,13 +81,25 @@ class TrainingClient:
         operation = operations.forward_backward(batch, self._salt())
         return cast("FutureHandle[ForwardBackwardResult]", self._submit(operation))
 
-    def optim_step(self, learning_rate: float | None = None) -> FutureHandle[OptimStepResult]:
+    def forward(self, batch: Batch) -> FutureHandle[ForwardResult]:
+        """Evaluate a batch: its loss and the log-probability of each token. Changes nothing of the run.
+
+        Args:
+            batch: as for :meth:`forward_backward`, with the same errors.
+        """
+        return cast("FutureHandle[ForwardResult]", self._submit(operations.forward(batch, self._salt())))
+
+    def optim_step(
+        self, learning_rate: float | None = None, max_grad_norm: float | None = None
+    ) -> FutureHandle[OptimStepResult]:
         """Apply the accumulated gradient and clear it.
 
         Args:
-            learning_rate: for this step alone; None takes the run's own.
+            learning_rate: for this step alone; None takes the run's own. :mod:`tg_tinker.schedules` has schedules.
+            max_grad_norm: clip the gradient to this norm, in this step alone; None takes the run's own.
         """
-        return cast("FutureHandle[OptimStepResult]", self._submit(operations.optim_step(learning_rate)))
+        operation = operations.optim_step(learning_rate, max_grad_norm)
+        return cast("FutureHandle[OptimStepResult]", self._submit(operation))
 
     def sample(
         self, prompts: str | Sequence[str], sampling_config: SamplingConfig | None = None
@@ -125,9 +138,16 @@ class TrainingClient:
         operation = operations.forward_backward(batch, self._salt())
         return cast("AsyncFutureHandle[ForwardBackwardResult]", await self._submit_async(operation))
 
-    async def optim_step_async(self, learning_rate: float | None = None) -> AsyncFutureHandle[OptimStepResult]:
+    async def forward_async(self, batch: Batch) -> AsyncFutureHandle[ForwardResult]:
+        """As :meth:`forward`."""
+        operation = operations.forward(batch, self._salt())
+        return cast("AsyncFutureHandle[ForwardResult]", await self._submit_async(operation))
+
+    async def optim_step_async(
+        self, learning_rate: float | None = None, max_grad_norm: float | None = None
+    ) -> AsyncFutureHandle[OptimStepResult]:
         """As :meth:`optim_step`."""
-        operation = operations.optim_step(learning_rate)
+        operation = operations.optim_step(learning_rate, max_grad_norm)
         return cast("AsyncFutureHandle[OptimStepResult]", await self._submit_async(operation))
 
     async def sample_async(

@@ -13,13 +13,14 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tensorguard import commitment
+from tensorguard.model_manifest import FileDigest, tokenizer_digest
 
 NOW = "2026-01-02T03:04:05.000006Z"
 API_KEY = "tg-key-0123456789abcdef-" + "5a" * 32
@@ -75,6 +76,8 @@ class Simulator:
     packages: dict[str, Json] = field(default_factory=dict)
     answers: dict[str, tuple[str, int, Json]] = field(default_factory=dict)
     forged_digest: str | None = None
+    tokenizer: dict[str, bytes] = field(default_factory=dict)
+    listed: dict[str, bytes] = field(default_factory=dict)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def release(self) -> None:
@@ -192,6 +195,15 @@ class Simulator:
         future["cancel"] = True
         return 202, future
 
+    def tokenizer_info(self) -> Json:
+        """What the server says of its tokenizer: ``listed``, or else the files that it sends."""
+        files = [
+            FileDigest(name, sha256(content).hexdigest(), len(content))
+            for name, content in sorted((self.listed or self.tokenizer).items())
+        ]
+        digests = {"manifest_digest": MODEL["manifest_digest"], "tokenizer_digest": tokenizer_digest(files).hex()}
+        return {"name": "small", **digests, "files": [asdict(file) for file in files]}
+
     def package(self, body: Json) -> tuple[int, Json]:
         package_id = secrets.token_hex(16)
         self.packages[package_id] = {
@@ -247,6 +259,10 @@ def _result(future: Json, run: Json) -> Json:
         case "forward_backward":
             tokens = sum(map(len, asked["batch"]["input_ids"]))
             return {"loss": 2.5, "grad_norm": 0.75, "tokens_processed": tokens, "dp_metrics": None}
+        case "forward":
+            batch = asked["batch"]["attention_mask"]
+            logprobs = [[None, *(-1.0 if seen else None for seen in row[1:])] for row in batch]
+            return {"loss": 1.0, "tokens_processed": sum(map(sum, batch)), "logprobs": logprobs}
         case "optim_step":
             return {"step": run["step"], "learning_rate": asked["learning_rate"] or 1e-4, "dp_metrics": None}
         case "sample":
@@ -366,7 +382,7 @@ def _post(simulator: Simulator, seen: Seen) -> tuple[int, Json]:
     raise ProblemError("not_found", 404)
 
 
-def _get(simulator: Simulator, seen: Seen) -> tuple[int, Any]:  # noqa: PLR0911 -- one line per route
+def _get(simulator: Simulator, seen: Seen) -> tuple[int, Any]:  # noqa: C901, PLR0911 -- one line per route
     match [unquote(part) for part in seen.path.split("/")[2:]]:
         case ["training_clients"]:
             return 200, _page(list(simulator.runs.values()), seen)
@@ -381,6 +397,8 @@ def _get(simulator: Simulator, seen: Seen) -> tuple[int, Any]:  # noqa: PLR0911 
             return 200, _page([entry for entry in simulator.audit() if event in (None, entry["event"])], seen)
         case ["artifacts"]:
             return 200, {"items": [], "next_cursor": None}
+        case ["models", *rest]:
+            return 200, _model(simulator, rest)
         case ["packages", package_id] if package_id in simulator.packages:
             return 200, simulator.packages[package_id]
         case ["packages", package_id, "content"] if package_id in simulator.packages:
@@ -388,6 +406,16 @@ def _get(simulator: Simulator, seen: Seen) -> tuple[int, Any]:  # noqa: PLR0911 
         case ["packages", package_id, "receipt"] if package_id in simulator.packages:
             return 200, b"c2sp.org/tlog-proof@v1\n"
     raise ProblemError("not_found", 404)
+
+
+def _model(simulator: Simulator, segments: list[str]) -> Any:
+    match segments:
+        case ["small", "tokenizer"]:
+            return simulator.tokenizer_info()
+        case ["small", "tokenizer", name] if name in simulator.tokenizer:
+            return simulator.tokenizer[name]
+        case _:
+            raise ProblemError("unknown_model")
 
 
 def _page(items: list[Json], seen: Seen) -> Json:

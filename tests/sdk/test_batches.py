@@ -57,6 +57,14 @@ REFUSED: dict[str, tuple[Any, type[errors.TGTinkerError]]] = {
     "fields of different lengths": (_with("labels", [[1, 2]] * 2), errors.RaggedBatchError),
     "fields of different rows": (_with("labels", [[1, 2, 3]]), errors.RaggedBatchError),
     "no labels": ({"input_ids": ROWS, "attention_mask": MASK}, errors.InvalidRequestError),
+    "weights of text": (_with("weights", [["1", "2", "3"]] * 2), errors.WrongDtypeError),
+    "weights that are booleans": (_with("weights", [[True] * 3] * 2), errors.WrongDtypeError),
+    "a boolean array of weights": (_with("weights", np.ones((2, 3), dtype=bool)), errors.WrongDtypeError),
+    "a negative weight": (_with("weights", [[1, -1, 1]] * 2), errors.InvalidRequestError),
+    "a weight that is no number": (_with("weights", [[1, float("nan"), 1]] * 2), errors.InvalidRequestError),
+    "weights of different lengths": (_with("weights", [[1], [1, 2]]), errors.RaggedBatchError),
+    "weights of another shape": (_with("weights", [[1, 2]] * 2), errors.RaggedBatchError),
+    "no weights in them": (_with("weights", [[]]), errors.EmptyBatchError),
     "an unknown field": ({**PLAIN, "token_type_ids": ROWS}, errors.InvalidRequestError),
     "no object": (ROWS, errors.InvalidRequestError),
 }
@@ -67,6 +75,16 @@ def test_the_same_numbers_are_the_same_batch(batch: dict[str, Any]) -> None:
     plain = plain_batch(batch)
     assert plain == PLAIN
     assert all(type(item) is int for rows in plain.values() for row in rows for item in row)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [[[1, 0.5, 0]] * 2, np.array([[1, 0.5, 0]] * 2, dtype=np.float32), torch.tensor([[1, 0.5, 0]] * 2), None],
+    ids=["lists", "numpy", "torch", "none"],
+)
+def test_weights_travel_with_the_batch(weights: Any) -> None:
+    plain = plain_batch(_with("weights", weights))
+    assert plain == (PLAIN if weights is None else _with("weights", [[1.0, 0.5, 0.0]] * 2))
 
 
 @pytest.mark.parametrize(("batch", "kind"), REFUSED.values(), ids=REFUSED)

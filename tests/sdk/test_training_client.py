@@ -37,7 +37,9 @@ def test_a_run_is_created_found_listed_and_closed(client: ServiceClient, trainin
     assert training.close().status == "closed"
 
 
-def test_the_five_primitives_give_their_typed_results(training: TrainingClient) -> None:
+def test_the_primitives_give_their_typed_results(training: TrainingClient) -> None:
+    evaluated = training.forward(BATCH).result(timeout=5)
+    assert (evaluated.loss, evaluated.tokens_processed, evaluated.logprobs) == (1.0, 2, ((None, -1.0, None),))
     forward = training.forward_backward(BATCH).result(timeout=5)
     assert forward == ForwardBackwardResult(loss=2.5, grad_norm=0.75, tokens_processed=3, dp_metrics=None)
     step = training.optim_step(learning_rate=0.5).result(timeout=5)
@@ -56,7 +58,8 @@ def test_the_async_twins_give_the_same(simulator: Simulator) -> None:
         async with ServiceClient(simulator.url, simulation.API_KEY, retry=QUICK) as client:
             training = await client.create_training_client_async(TrainingConfig(model_ref="small"))
             forward = await training.forward_backward_async(BATCH)
-            step = await training.optim_step_async()
+            assert (await (await training.forward_async(BATCH))).loss == 1.0
+            step = await training.optim_step_async(max_grad_norm=1.0)
             loss = (await forward).loss
             steps = (await step.result(timeout=5)).step
             sample = await (await training.sample_async("abc")).result()
