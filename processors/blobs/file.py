@@ -7,6 +7,7 @@ import fcntl
 import os
 import secrets
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from processors.blobs.port import BlobError, BlobNotFoundError, StorageFullError, check_name
@@ -14,10 +15,11 @@ from producers.files import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _UNFINISHED = ".part-"
+_BLOCK = 1 << 20
+_ATTEMPTS = 8
 
 
 class FileBlobStore:
@@ -32,13 +34,29 @@ class FileBlobStore:
         path = self._path(name)
         part = path.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
         with _storage_errors():
-            _make_folder(path.parent, self.root)
-            with _created(part) as out:
+            with self._created(part) as out:
                 yield out
                 out.flush()
                 os.fsync(out.fileno())
                 part.replace(path)
             sync_folder(path.parent)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """See :class:`processors.blobs.port.BlobStore`."""
+        path = self._path(name)
+        part = path.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
+        with _storage_errors(), self._created(part) as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+            try:
+                path.hardlink_to(part)
+            except FileExistsError:
+                return False
+            finally:
+                part.unlink()
+            sync_folder(path.parent)
+        return True
 
     def open(self, name: str) -> BinaryIO:
         """See :class:`processors.blobs.port.BlobStore`."""
@@ -61,23 +79,49 @@ class FileBlobStore:
             path.unlink()
             self._fold_up(path.parent)
 
+    def destroy(self, name: str) -> None:
+        """See :class:`processors.blobs.port.BlobStore`."""
+        path = self._path(name)
+        if path.is_file():
+            with _storage_errors():
+                _overwrite(path)
+            self.delete(name)
+
+    def delete_below(self, folder: str) -> None:
+        """See :class:`processors.blobs.port.BlobStore`."""
+        top = self._path(folder)
+        found = [self._path(name) for name in self.list(f"{folder}/")]
+        for path in found:
+            path.unlink(missing_ok=True)
+        for level in sorted({top, *(path.parent for path in found)}, reverse=True):
+            self._fold_up(level)
+
     def _fold_up(self, folder: Path) -> None:
-        """Take a folder away that nothing is in any more; those right below the root stay, for others write there."""
-        if self.root not in (folder, folder.parent):
-            with suppress(OSError):
+        """Take folders away that nothing is in any more; those right below the root stay, for others write there."""
+        while self.root not in (folder, folder.parent):
+            try:
                 folder.rmdir()
-                folder = folder.parent
-        sync_folder(folder)
+            except FileNotFoundError:
+                pass
+            except OSError:
+                break
+            folder = folder.parent
+        with suppress(FileNotFoundError):
+            sync_folder(folder)
 
     def list(self, prefix: str = "") -> Sequence[str]:
         """See :class:`processors.blobs.port.BlobStore`."""
-        files = (path for path in self.root.rglob("*") if path.is_file() and not path.name.startswith("."))
-        names = (path.relative_to(self.root).as_posix() for path in files)
-        return sorted(name for name in names if name.startswith(prefix))
+        # A folder may be folded up while it is looked at, which os.walk takes for an empty one.
+        walk = os.walk(self.root / prefix.rpartition("/")[0])
+        files = (Path(folder, name) for folder, _, names in walk for name in names if not name.startswith("."))
+        found = (path.relative_to(self.root).as_posix() for path in files)
+        return sorted(name for name in found if name.startswith(prefix))
 
     def sweep(self) -> int:
         """Remove what writers left that were killed; how many. Files of living writers stay."""
-        orphans = [part for part in self.root.rglob(f"{_UNFINISHED}*") if _remove_if_orphaned(part)]
+        walk = os.walk(self.root)
+        parts = [Path(folder, name) for folder, _, names in walk for name in names if name.startswith(_UNFINISHED)]
+        orphans = [part for part in parts if _remove_if_orphaned(part)]
         for part in orphans:
             self._fold_up(part.parent)
         return len(orphans)
@@ -85,17 +129,42 @@ class FileBlobStore:
     def _path(self, name: str) -> Path:
         return self.root.joinpath(*check_name(name))
 
+    @contextmanager
+    def _created(self, part: Path) -> Iterator[BinaryIO]:
+        """A new file, locked as long as its writer lives, gone if the block fails."""
+        try:
+            with self._locked(part) as out:
+                yield out
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
-@contextmanager
-def _created(part: Path) -> Iterator[BinaryIO]:
-    """A new file, locked as long as its writer lives, gone if the block fails."""
-    try:
-        with part.open("xb") as out:
+    def _locked(self, part: Path) -> BinaryIO:
+        """A new file under its lock.
+
+        Its folder may be folded up just after it was made, and the file swept just before it is locked: then again.
+        """
+        for _ in range(_ATTEMPTS):
+            try:
+                _make_folder(part.parent, self.root)
+                out = part.open("xb")
+            except FileNotFoundError:
+                continue
             fcntl.flock(out, fcntl.LOCK_EX)
-            yield out
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+            if os.fstat(out.fileno()).st_nlink:
+                return out
+            out.close()
+        raise BlobError("A blob's folder is taken away again and again.")
+
+
+def _overwrite(path: Path) -> None:
+    """Zeros over all bytes of a file, durably."""
+    with suppress(FileNotFoundError), path.open("r+b") as file:
+        left = path.stat().st_size
+        while left:
+            left -= file.write(bytes(min(left, _BLOCK)))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _remove_if_orphaned(part: Path) -> bool:

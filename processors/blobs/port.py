@@ -56,6 +56,14 @@ class BlobStore(Protocol):
             StorageFullError: there is no space left.
         """
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a blob unless there is one of that name, in one step among all processes; whether it was written.
+
+        Raises:
+            BlobNameError: no blob can have that name.
+            StorageFullError: there is no space left.
+        """
+
     def open(self, name: str) -> BinaryIO:
         """Read a blob from its start; the caller closes it.
 
@@ -75,6 +83,15 @@ class BlobStore(Protocol):
 
     def delete(self, name: str) -> None:
         """Remove a blob, durably; it is no error if there is none."""
+
+    def destroy(self, name: str) -> None:
+        """Overwrite a blob, then remove it, each durably; it is no error if there is none.
+
+        What the medium below keeps of old blocks is out of reach of every store.
+        """
+
+    def delete_below(self, folder: str) -> None:
+        """Remove all blobs whose names begin with ``folder/``, durably as a whole; it is no error if there are none."""
 
     def list(self, prefix: str = "") -> Sequence[str]:
         """All names that start with a prefix, sorted."""

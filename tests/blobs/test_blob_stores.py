@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -85,6 +86,29 @@ def test_a_deleted_blob_is_gone_and_deleting_again_is_no_error(store: BlobStore)
     assert not store.exists("a/b")
 
 
+def test_of_those_who_create_a_blob_one_does_and_the_others_are_told(store: BlobStore) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda number: store.create("a/b", bytes([number])), range(8)))
+    assert sum(made) == 1
+    assert content(store, "a/b") == bytes([made.index(True)])
+    assert store.list() == ["a/b"]
+
+
+def test_a_destroyed_blob_is_gone_and_destroying_again_is_no_error(store: BlobStore) -> None:
+    put(store, "a/b", bytes(100_000))
+    store.destroy("a/b")
+    store.destroy("a/b")
+    assert store.list() == []
+
+
+def test_all_blobs_below_a_folder_are_deleted_and_no_others(store: BlobStore) -> None:
+    for name in ("a/b/c/1", "a/b/c/d/2", "a/b/c2", "a/bc/3"):
+        put(store, name, b"x")
+    store.delete_below("a/b/c")
+    store.delete_below("a/b/c")
+    assert store.list() == ["a/b/c2", "a/bc/3"]
+
+
 def test_an_absent_blob_is_named_as_such(store: BlobStore) -> None:
     put(store, "folder/x", b"")
     for name in ("absent", "folder", "folder/x/y"):
@@ -102,9 +126,11 @@ def test_an_absent_blob_is_named_as_such(store: BlobStore) -> None:
     ],
 )
 def test_a_name_that_could_lead_elsewhere_is_refused(store: BlobStore, name: str) -> None:
-    for attempt in (store.open, store.size, store.exists, store.delete):
+    for attempt in (store.open, store.size, store.exists, store.delete, store.destroy, store.delete_below):
         with pytest.raises(BlobNameError):
             attempt(name)
+    with pytest.raises(BlobNameError):
+        store.create(name, b"")
     with pytest.raises(BlobNameError), store.put(name):
         pass
 
@@ -142,4 +168,33 @@ def test_what_a_killed_writer_left_is_swept_and_a_living_writers_is_not(tmp_path
     os.kill(writer.pid, signal.SIGKILL)
     writer.communicate()
     assert store.sweep() == 1
+    assert store.list() == []
+
+
+def test_a_destroyed_blob_is_overwritten_before_its_name_is_gone(tmp_path: Path) -> None:
+    store = FileBlobStore(tmp_path)
+    put(store, "a/b", b"key" * 1000)
+    with store.open("a/b") as reader:
+        store.destroy("a/b")
+        assert reader.read() == bytes(3000)
+
+
+def test_folders_that_nothing_is_in_any_more_are_gone(tmp_path: Path) -> None:
+    store = FileBlobStore(tmp_path)
+    put(store, "a/b/c/d", b"x")
+    put(store, "a/b/c/e", b"x")
+    store.delete_below("a/b/c")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "a"]
+
+
+def test_writers_and_deleters_of_one_folder_do_not_disturb_each_other(tmp_path: Path) -> None:
+    store = FileBlobStore(tmp_path)
+
+    def write_and_delete(number: int) -> None:
+        for _ in range(40):
+            put(store, f"a/b/c/{number}", b"x")
+            store.delete(f"a/b/c/{number}")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write_and_delete, range(4)))
     assert store.list() == []
