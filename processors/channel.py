@@ -4,6 +4,8 @@ The parent keeps a :class:`SideChannel`; a child reaches it by one end of a sock
 ``uint32 header length || JSON header || uint64 body length || body``, big-endian. Requests of the child:
 ``{"op": "input", "id": hex}`` (answer ``{"found": bool}`` and the body), ``{"op": "drop", "id": hex}``,
 ``{"op": "result", "id": hex}`` with a body, ``{"op": "ready", "worker": id}`` (each answered ``{"ok": true}``).
+Not answered: ``{"op": "stream", "id": hex}`` with a body, a frame of the operation's stream, and its
+``{"op": "end", "id": hex}``.
 An input is ``salt (32) || canonical bytes``. A fetched input is kept until it is dropped.
 """
 
@@ -21,6 +23,7 @@ import structlog
 from tensorguard.commitment import SALT_BYTES
 
 from processors.errors import ChannelClosedError, ChannelError, ChannelFullError
+from processors.streams import StreamReader, Streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +61,7 @@ class Connection:
     server: socket.socket = field(repr=False)
     ready: threading.Event = field(default_factory=threading.Event, repr=False)
     closed: threading.Event = field(default_factory=threading.Event, repr=False)
+    streaming: set[bytes] = field(default_factory=set, repr=False)
 
     def close(self) -> None:
         """End it; the child notices."""
@@ -80,6 +84,7 @@ class SideChannel:
         self._input_bytes = 0
         self._results: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
         self._result_bytes = 0
+        self._streams = Streams()
 
     def put_input(self, operation_id: bytes, data: bytes) -> None:
         """Keep an operation's input (see :func:`pack_input`) until it is dropped; the same id again replaces it.
@@ -141,6 +146,10 @@ class SideChannel:
                 return
             self._forget_result(oldest)
 
+    def stream_reader(self, operation_id: bytes, notify: Callable[[], None] | None = None) -> StreamReader:
+        """A reader of what an operation under way streams; see :meth:`processors.streams.Streams.reader`."""
+        return self._streams.reader(operation_id, notify)
+
     def connect(self) -> Connection:
         """A new socket pair, served by a thread of its own until either end closes."""
         server, child = socket.socketpair()
@@ -151,15 +160,28 @@ class SideChannel:
     def _serve(self, connection: Connection) -> None:
         try:
             while (frame := _receive(connection.server)) is not None:
-                _send(connection.server, *self._answer(connection, *frame))
+                if (answer := self._answer(connection, *frame)) is not None:
+                    _send(connection.server, *answer)
         except (OSError, ChannelError, ValueError, KeyError, TypeError) as error:
             log.warning("side_channel_broken", error=type(error).__name__)
         finally:
+            for operation_id in connection.streaming:
+                self._streams.end(operation_id)
             connection.server.close()
             connection.closed.set()
 
-    def _answer(self, connection: Connection, header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+    def _answer(
+        self, connection: Connection, header: dict[str, Any], body: bytes
+    ) -> tuple[dict[str, Any], bytes] | None:
         match header["op"]:
+            case "stream":
+                connection.streaming.add(operation_id := bytes.fromhex(header["id"]))
+                self._streams.append(operation_id, body)
+                return None
+            case "end":
+                connection.streaming.discard(operation_id := bytes.fromhex(header["id"]))
+                self._streams.end(operation_id)
+                return None
             case "input":
                 data = self.input(bytes.fromhex(header["id"]))
                 return {"found": data is not None}, data or b""
@@ -206,6 +228,14 @@ class ChannelClient:
         """Hand a result over; it is with the parent when this returns."""
         self._ask({"op": "result", "id": operation_id.hex()}, data)
 
+    def stream(self, operation_id: bytes, data: bytes) -> None:
+        """Send a frame of an operation's stream, without waiting for anybody to have it."""
+        self._tell({"op": "stream", "id": operation_id.hex()}, data)
+
+    def end_stream(self, operation_id: bytes) -> None:
+        """End an operation's stream; no error if it streamed nothing."""
+        self._tell({"op": "end", "id": operation_id.hex()})
+
     def ready(self, worker: str) -> None:
         """Tell the parent that operations can be executed now."""
         self._ask({"op": "ready", "worker": worker})
@@ -218,12 +248,19 @@ class ChannelClient:
         except OSError:
             log.debug("side_channel_already_closed")
 
+    def _tell(self, header: dict[str, Any], body: bytes = b"") -> None:
+        with self._request:
+            self._send(header, body)
+
+    def _send(self, header: dict[str, Any], body: bytes) -> None:
+        try:
+            _send(self._socket, header, body)
+        except OSError as error:
+            raise ChannelClosedError("The server is gone.") from error
+
     def _ask(self, header: dict[str, Any], body: bytes = b"") -> tuple[dict[str, Any], bytes]:
         with self._request, self._answered:
-            try:
-                _send(self._socket, header, body)
-            except OSError as error:
-                raise ChannelClosedError("The server is gone.") from error
+            self._send(header, body)
             self._answered.wait_for(lambda: self._answer is not None or self._closed)
             answer, self._answer = self._answer, None
             if answer is None:

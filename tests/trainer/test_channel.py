@@ -7,6 +7,7 @@ import pytest
 
 from processors.channel import ChannelClient, ChannelLimits, SideChannel, pack_input, unpack_input
 from processors.errors import ChannelClosedError, ChannelFullError
+from processors.streams import Streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,6 +119,59 @@ def test_a_parent_notices_that_its_child_is_gone(channel: SideChannel) -> None:
     assert connection.closed.wait(10)
 
 
+def test_a_reader_gets_the_frames_of_its_operation_and_then_the_end(
+    channel: SideChannel, client: ChannelClient
+) -> None:
+    with channel.stream_reader(ONE) as reader, channel.stream_reader(TWO) as other:
+        assert reader.read() == []
+        for frame in (b"a", b"b"):
+            client.stream(ONE, frame)
+        client.end_stream(ONE)
+        client.ready("everything before this has arrived")
+        assert reader.read(10) == [b"a", b"b"]
+        assert reader.read(10) is None
+        assert other.read() == []
+
+
+def test_a_late_reader_gets_what_is_held_and_is_told_of_more(channel: SideChannel, client: ChannelClient) -> None:
+    client.stream(ONE, b"a")
+    client.ready("everything before this has arrived")
+    told = threading.Event()
+    reader = channel.stream_reader(ONE, told.set)
+    assert reader.read() == [b"a"]
+    client.stream(ONE, b"b")
+    assert told.wait(10)
+    assert reader.read() == [b"b"]
+    assert reader.missed == 0
+
+
+def test_the_streams_of_a_child_end_with_it(channel: SideChannel) -> None:
+    client = ChannelClient(channel.connect().child)
+    reader = channel.stream_reader(ONE)
+    client.stream(ONE, b"a")
+    client.close()
+    assert reader.read(10) == [b"a"]
+    assert reader.read(10) is None
+
+
+def test_a_slow_reader_is_told_how_many_frames_it_missed() -> None:
+    streams = Streams(stream_bytes=10)
+    reader = streams.reader(ONE)
+    for number in range(5):
+        streams.append(ONE, bytes([number]) * 4)
+    assert reader.read() == [bytes([3]) * 4, bytes([4]) * 4]
+    assert reader.missed == 3
+
+
+def test_nothing_is_held_of_a_stream_that_ended_or_never_began() -> None:
+    streams = Streams()
+    streams.append(ONE, b"a")
+    streams.end(ONE)
+    streams.end(ONE)
+    streams.reader(TWO).close()
+    assert len(streams) == 0
+
+
 def _frame(header: bytes, body_size: bytes = bytes(8)) -> bytes:
     return len(header).to_bytes(4, "big") + header + body_size
 
@@ -129,6 +183,7 @@ GARBAGE = {
     "an operation that there is not": _frame(b'{"op":"x"}'),
     "no operation": _frame(b"{}"),
     "an id that is no hex": _frame(b'{"op":"input","id":"xyzzy"}'),
+    "a frame of nothing": _frame(b'{"op":"stream"}'),
     "an id that is no text": _frame(b'{"op":"input","id":7}'),
     "a body that is too long": _frame(b"{}", b"\xff" * 8),
 }

@@ -1,0 +1,135 @@
+"""Frames of operations under way, from the trainer to whoever listens: in memory, bounded, never kept for later.
+
+A stream begins with its first frame or its first reader and ends with its operation, or with the child that fed it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STREAM_BYTES = 1 << 20
+
+
+@dataclass(eq=False)
+class _Stream:
+    """What is held of a stream: ``frames`` from number ``first`` on, and whom to tell of more."""
+
+    frames: deque[bytes] = field(default_factory=deque)
+    first: int = 0
+    size: int = 0
+    ended: bool = False
+    readers: list[StreamReader] = field(default_factory=list)
+
+
+class Streams:
+    """The streams of all operations. Every method may be called from any thread."""
+
+    def __init__(self, stream_bytes: int = STREAM_BYTES) -> None:
+        self._stream_bytes = stream_bytes
+        self._changed = threading.Condition()
+        self._streams: dict[bytes, _Stream] = {}
+
+    def append(self, operation_id: bytes, data: bytes) -> None:
+        """Add a frame; the oldest of the stream give way when it holds too many bytes."""
+        with self._changed:
+            stream = self._streams.setdefault(operation_id, _Stream())
+            stream.frames.append(data)
+            stream.size += len(data)
+            while stream.size > self._stream_bytes:
+                stream.size -= len(stream.frames.popleft())
+                stream.first += 1
+            listeners = self._tell(stream)
+        _call(listeners)
+
+    def end(self, operation_id: bytes) -> None:
+        """No more frames come; what readers have not read yet they still can. No error if there is no such stream."""
+        with self._changed:
+            stream = self._streams.pop(operation_id, None)
+            if stream is None:
+                return
+            stream.ended = True
+            listeners = self._tell(stream)
+        _call(listeners)
+
+    def reader(self, operation_id: bytes, notify: Callable[[], None] | None = None) -> StreamReader:
+        """A reader of a stream from the oldest frame that is held; ``notify`` is called when there is more, or the end.
+
+        A stream that has ended is unknown: look whether the operation is pending after this, not before.
+        """
+        with self._changed:
+            stream = self._streams.setdefault(operation_id, _Stream())
+            reader = StreamReader(self, operation_id, stream, notify)
+            stream.readers.append(reader)
+            return reader
+
+    def __len__(self) -> int:
+        """How many streams there are."""
+        with self._changed:
+            return len(self._streams)
+
+    def _tell(self, stream: _Stream) -> list[Callable[[], None]]:
+        self._changed.notify_all()
+        return [reader.notify for reader in stream.readers if reader.notify]
+
+    def _read(self, reader: StreamReader, timeout: float) -> list[bytes] | None:
+        stream = reader.stream
+        with self._changed:
+            self._changed.wait_for(lambda: stream.ended or stream.first + len(stream.frames) > reader.position, timeout)
+            reader.missed += max(0, stream.first - reader.position)
+            skip = max(0, reader.position - stream.first)
+            frames = list(stream.frames)[skip:]
+            reader.position = stream.first + len(stream.frames)
+            return None if stream.ended and not frames else frames
+
+    def _leave(self, reader: StreamReader) -> None:
+        with self._changed:
+            stream = reader.stream
+            if reader in stream.readers:
+                stream.readers.remove(reader)
+            untouched = not stream.readers and stream.first + len(stream.frames) == 0
+            if untouched and self._streams.get(reader.operation_id) is stream:
+                del self._streams[reader.operation_id]
+
+
+class StreamReader:
+    """One reader's place in a stream; ``missed`` counts the frames that gave way before they were read."""
+
+    def __init__(
+        self, streams: Streams, operation_id: bytes, stream: _Stream, notify: Callable[[], None] | None
+    ) -> None:
+        self._streams = streams
+        self.operation_id = operation_id
+        self.stream = stream
+        self.notify = notify
+        self.position = 0
+        self.missed = 0
+
+    def read(self, timeout: float = 0.0) -> list[bytes] | None:
+        """The frames since the last call, waiting up to so many seconds for the first; None once the stream has ended.
+
+        An empty list says that there are none yet. One thread reads at a time.
+        """
+        return self._streams._read(self, timeout)  # noqa: SLF001 -- the two are one
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._streams._leave(self)  # noqa: SLF001 -- the two are one
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _call(listeners: list[Callable[[], None]]) -> None:
+    for listener in listeners:
+        with suppress(RuntimeError):  # its event loop has ended meanwhile
+            listener()
