@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api import problems
+from api.gates import PRODUCTION
 from api.http import Guard
 from api.responses import Problem
 from api.routers import artifacts, audit, catalogue, futures, ledger, packages, system, tokenizers, training
@@ -39,7 +40,8 @@ def create_app(platform: Platform) -> FastAPI:
         redoc_url=None,
     )
     app.state.platform = platform
-    app.add_middleware(Guard, body_bytes=platform.limits.body_bytes)
+    https_only = platform.installation.settings.environment == PRODUCTION
+    app.add_middleware(Guard, body_bytes=platform.limits.body_bytes, https_only=https_only)
     problems.install(app)
     for part in (training, futures, artifacts, catalogue, tokenizers, audit, packages, ledger, system):
         app.include_router(part.router)

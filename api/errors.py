@@ -50,6 +50,7 @@ KINDS: dict[str, Kind] = {
     "body_too_large": Kind(
         413, "The body is too large", "Send smaller batches; several may be accumulated before a step."
     ),
+    "https_required": Kind(403, "Only by HTTPS", "Use the server's https:// address; make a new key if it was sent."),
     "unsupported_media_type": Kind(415, "Not that content type", "Send application/json, or what /openapi.json names."),
     "idempotency_key_reused": Kind(422, "The idempotency key is taken", "Use a fresh key for every different request."),
     "quota_exceeded": Kind(429, "Too much is waiting", "Wait for futures to finish, then send it again."),
@@ -181,6 +182,20 @@ class ServerRunningError(ServerError):
 
     code = "writer_active"
     next_step = "Use the server that runs (run/server.json names its address), or stop it first."
+
+
+class TlsError(ServerError):
+    """The server cannot speak HTTPS with the certificate and key that are set."""
+
+    code = "tls"
+    next_step = "Name a certificate chain in TG_TLS_CERT and its unencrypted key in TG_TLS_KEY, both in PEM."
+
+
+class ProductionError(ServerError):
+    """Something that production must not do without is not set."""
+
+    code = "not_for_production"
+    next_step = "Set these, or TG_ENVIRONMENT=development where nobody else can reach the server."
 
 
 class AddressUnavailableError(ServerError):

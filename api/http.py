@@ -32,9 +32,10 @@ class _TooLargeError(Exception):
 class Guard:
     """ASGI middleware around the whole app."""
 
-    def __init__(self, app: ASGIApp, body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, body_bytes: int, *, https_only: bool = False) -> None:
         self._app = app
         self._body_bytes = body_bytes
+        self._https_only = https_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -43,7 +44,10 @@ class Guard:
             return
         exchange = _Exchange(scope, receive, send, self._body_bytes)
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            if self._https_only and scope["scheme"] != "https" and scope["path"] not in _QUIET:
+                await exchange.answer(ApiError("https_required", "The request came in the clear."))
+            else:
+                await self._app(scope, exchange.receive, exchange.send)
         except _TooLargeError:
             log.info("body_too_large")
         except Exception as error:  # noqa: BLE001 -- the last line: nothing of the fault may reach the client

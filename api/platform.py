@@ -80,7 +80,9 @@ class Platform:
         database = open_database(sqlite_url(installation.views_path))
         projector, views = Projector(engine, database), Views(database)
         channel = channel or SideChannel()
-        vault = Vault(FileKeyProvider(installation.keys_dir), FileBlobStore(installation.blobs_dir))
+        keys = FileKeyProvider.of(installation)
+        keys.protect()
+        vault = Vault(keys, FileBlobStore(installation.blobs_dir))
         submission = Submission(installation, engine, submitter, projector, views, channel, vault)
         platform = cls(
             installation=installation,

@@ -14,16 +14,19 @@ import signal
 import socket
 import threading
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
 from tensorguard.errors import TensorGuardError
 
+from api import gates
 from api.app import create_app
 from api.children import Child, Supervisor, TrainerSeat, spawn
 from api.errors import AddressUnavailableError, PartFailedError, ServerRunningError
 from api.platform import Platform
+from api.tls import tls_files
 from processors.channel import SideChannel
 from processors.dispatcher import Dispatcher
 from processors.runners.embedded import EmbeddedRunner
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
+    from api.tls import TlsFiles
     from producers.settings import Settings
 
 GRACE_SECONDS = 2
@@ -126,6 +130,7 @@ def serve(data_dir: Path, settings: Settings) -> None:
     Raises:
         ServerRunningError: another server has this data directory.
         AddressUnavailableError: the address cannot be listened on.
+        ProductionError, TlsError: the settings are not those of a server that may start.
         TensorGuardError: the data directory cannot be used, or a part failed.
     """
     logs.configure()
@@ -135,13 +140,15 @@ def serve(data_dir: Path, settings: Settings) -> None:
     except OSError as error:
         raise InstallationError(f"The data dir {data_dir} cannot be used ({error.strerror}).") from error
     with ExitStack() as stack:
+        gates.check(settings, data_dir)
+        tls = tls_files(settings, datetime.now(UTC))
         stack.enter_context(_only_server(data_dir))
         listener = stack.enter_context(_listening(settings.host, settings.port))
         platform = stack.enter_context(contextlib.closing(Platform.open(data_dir, channel=SideChannel())))
-        doors = Doors(_uvicorn(platform), platform.waiters.close)
+        doors = Doors(_uvicorn(platform, tls), platform.waiters.close)
         _end_on_signals(doors)
         _start_parts(stack, platform, doors)
-        stack.enter_context(_announced(data_dir, listener))
+        stack.enter_context(_announced(data_dir, listener, "https" if tls else "http"))
         doors.run([listener])
         log.info("stopping")
     if doors.fault is not None:
@@ -155,9 +162,14 @@ def _end_on_signals(doors: Doors) -> None:
         signal.signal(number, lambda *_: doors.stop())
 
 
-def _uvicorn(platform: Platform) -> uvicorn.Config:
+def _uvicorn(platform: Platform, tls: TlsFiles | None) -> uvicorn.Config:
+    proxies = platform.installation.settings.trusted_proxy
     return uvicorn.Config(
         create_app(platform),
+        ssl_certfile=tls.cert if tls else None,
+        ssl_keyfile=tls.key if tls else None,
+        proxy_headers=proxies is not None,
+        forwarded_allow_ips=proxies,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -252,12 +264,12 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _announced(data_dir: Path, listener: socket.socket) -> Iterator[None]:
+def _announced(data_dir: Path, listener: socket.socket, scheme: str) -> Iterator[None]:
     """Tell other processes of this machine where the server is."""
     host, port = listener.getsockname()[:2]
     path = data_dir / "run" / "server.json"
-    replace_file(path, json.dumps({"pid": os.getpid(), "url": f"http://{host}:{port}"}).encode())
-    log.info("listening", host=host, port=port)
+    replace_file(path, json.dumps({"pid": os.getpid(), "url": f"{scheme}://{host}:{port}"}).encode())
+    log.info("listening", host=host, port=port, scheme=scheme)
     try:
         yield
     finally:

@@ -27,8 +27,8 @@ def ensure_secret(path: Path, make: bytes) -> None:
         replace_file(path, make, mode=stat.S_IRUSR | stat.S_IWUSR)
 
 
-def read_secret(path: Path, size: int) -> bytes:
-    """The secret of a file; its size in bytes is known beforehand.
+def read_secret(path: Path, size: int | None = None) -> bytes:
+    """The secret of a file; its size in bytes, if it is known beforehand.
 
     Raises:
         KeyFileError: it is missing, open to others, or of another size.
@@ -39,6 +39,6 @@ def read_secret(path: Path, size: int) -> bytes:
         raise KeyFileError(f"The key file {path} cannot be read.") from error
     if mode & _OTHERS:
         raise KeyFileError(f"The key file {path} is open to other users.", next_step=f"Run `chmod 600 {path}`.")
-    if len(data) != size:
+    if size is not None and len(data) != size:
         raise KeyFileError(f"The key file {path} has {len(data)} bytes instead of {size}.")
     return data

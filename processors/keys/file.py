@@ -1,5 +1,7 @@
 """A KEK in a file of mode 0600, and DEKs wrapped by it with AES-256-KWP, one file per tenant.
 
+With a master secret the KEK's file is wrapped under it; a bare one is wrapped when a server first starts with it.
+
 The wrapped value is the DEK followed by a hash of tenant and key id, so that a file put under another tenant's name
 does not open.
 """
@@ -7,14 +9,17 @@ does not open.
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
+import stat
 from typing import TYPE_CHECKING, Any
 
 from tensorguard.crypto import binding, wrap
 from tensorguard.crypto.errors import CryptoError
 from tensorguard.crypto.wrap import Dek
 
+from processors.keys import master
 from processors.keys.port import KeyLostError, TenantNameError
 from producers.errors import KeyFileError
 from producers.files import replace_file
@@ -23,6 +28,8 @@ from producers.secretfiles import ensure_secret, private_folder, read_secret
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from producers.installation import Installation
 
 FORMAT = 1
 _TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -33,8 +40,29 @@ class FileKeyProvider:
 
     algorithm = wrap.ALGORITHM
 
-    def __init__(self, keys_dir: Path) -> None:
+    def __init__(self, keys_dir: Path, master: bytes | None = None) -> None:
         self.keys_dir = keys_dir
+        self._master = master
+
+    @classmethod
+    def of(cls, installation: Installation) -> FileKeyProvider:
+        """The keys of an installation, under the master secret that is set."""
+        return cls(installation.keys_dir, master.secret_of(installation.settings.key_master))
+
+    def protect(self) -> None:
+        """Wrap a bare KEK if there is a master secret, and make sure that the KEK opens, if there is one.
+
+        Raises:
+            KeyLockedError: it is wrapped under another secret, or none is set.
+            KeyLostError: its file is damaged.
+        """
+        path = self.keys_dir / "kek"
+        if not path.exists():
+            return
+        with locked(private_folder(self.keys_dir / "deks") / ".lock"):
+            kek = self._kek()
+            if self._master is not None and not master.is_wrapped(path.read_bytes()):
+                _replace_secret(path, master.wrap_kek(self._master, kek))
 
     def tenant_dek(self, tenant: str) -> Dek:
         """See :class:`processors.keys.port.KeyProvider`."""
@@ -51,17 +79,31 @@ class FileKeyProvider:
             if path.exists():
                 return
             if not any(deks.glob("*.wrapped")):
-                ensure_secret(self.keys_dir / "kek", secrets.token_bytes(wrap.KEY_BYTES))
+                self._create_kek()
             dek_id, dek = secrets.token_hex(16), secrets.token_bytes(wrap.KEY_BYTES)
             wrapped = wrap.wrap_key(self._kek(), dek + _binding(tenant, dek_id))
             entry = {"format": FORMAT, "algorithm": wrap.ALGORITHM, "dek_id": dek_id, "wrapped": wrapped.hex()}
             replace_file(path, json.dumps(entry).encode() + b"\n", mode=0o600)
 
+    def _create_kek(self) -> None:
+        kek = secrets.token_bytes(wrap.KEY_BYTES)
+        ensure_secret(self.keys_dir / "kek", master.wrap_kek(self._master, kek) if self._master else kek)
+
     def _kek(self) -> bytes:
         try:
-            return read_secret(self.keys_dir / "kek", wrap.KEY_BYTES)
+            data = read_secret(self.keys_dir / "kek")
         except KeyFileError as error:
-            raise KeyLostError(error.detail) from error
+            raise KeyLostError(error.detail, next_step=error.next_step) from error
+        return master.unwrap_kek(self._master, data) if master.is_wrapped(data) else data
+
+
+def _replace_secret(path: Path, data: bytes) -> None:
+    """Put new content in the place of a secret, and overwrite the old one where the file system writes in place."""
+    with path.open("r+b") as old:
+        replace_file(path, data, mode=stat.S_IRUSR | stat.S_IWUSR)
+        old.write(bytes(path.stat().st_size))
+        old.flush()
+        os.fsync(old.fileno())
 
 
 def _binding(tenant: str, dek_id: str) -> bytes:

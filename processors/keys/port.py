@@ -31,6 +31,13 @@ class KeyLostError(KeyProviderError):
     next_step = "Restore the data dir's keys folder from a backup; without its KEK nothing sealed can be opened."
 
 
+class KeyLockedError(KeyProviderError):
+    """The KEK is wrapped under a master secret that is not the one that is set."""
+
+    code = "key_locked"
+    next_step = "Set TG_KEY_MASTER to the passphrase or key that it was wrapped under; nothing was changed."
+
+
 class KeyProvider(Protocol):
     """Tenants' data-encryption keys."""
 
@@ -44,4 +51,5 @@ class KeyProvider(Protocol):
         Raises:
             TenantNameError: no tenant can have that name.
             KeyLostError: the key exists, and cannot be unwrapped.
+            KeyLockedError: the KEK is wrapped under a master secret that this process does not have.
         """

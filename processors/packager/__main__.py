@@ -55,7 +55,7 @@ def workbench_of(installation: Installation) -> Workbench:
         checkpoints=FileBlobStore(installation.blobs_dir),
         packages=packages,
         scratch=packages.root,
-        keys=FileKeyProvider(installation.keys_dir),
+        keys=FileKeyProvider.of(installation),
         signing_key=CompositePrivateKey(seeds),
     )
 

@@ -68,7 +68,7 @@ class Checkpoints:
         seed = read_secret(installation.artifact_signing_key, COMPOSITE_SEED_BYTES)
         blobs = FileBlobStore(installation.blobs_dir)
         blobs.sweep()
-        return cls(blobs, FileKeyProvider(installation.keys_dir), CompositePrivateKey(seed))
+        return cls(blobs, FileKeyProvider.of(installation), CompositePrivateKey(seed))
 
     def save(self, image: Image) -> RecordCheckpoint:
         """Seal and store a state, read it back, and wipe the copy; what to report.

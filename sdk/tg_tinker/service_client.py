@@ -22,6 +22,7 @@ from tg_tinker.retry import RetryPolicy
 from tg_tinker.tokenizer import Tokenizer
 from tg_tinker.training_client import TrainingClient
 from tg_tinker.transport import Transport
+from tg_tinker.trust import context_for
 from tg_tinker.types import ArtifactInfo, AuditLogEntry, Future, Package, TrainingClientInfo, TrainingConfig
 
 BASE_URL_VARIABLE = "TG_TINKER_BASE_URL"
@@ -38,14 +39,21 @@ class ServiceClient:
         base_url: such as ``http://127.0.0.1:8080``; None takes ``TG_TINKER_BASE_URL``.
         api_key: ``tg-key-…``; None takes ``TG_TINKER_API_KEY``.
         retry: how long and how often to try.
+        ca: PEM file of the only authorities that a ``https://`` server may be certified by; None takes the variable
+            ``SSL_CERT_FILE``, or else the public ones.
 
     Raises:
-        ConfigurationError: no usable base URL.
+        ConfigurationError: no usable base URL, or no certificates in ``ca``.
         AuthenticationError: no API key, or something that is none.
     """
 
     def __init__(
-        self, base_url: str | None = None, api_key: str | None = None, *, retry: RetryPolicy | None = None
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        retry: RetryPolicy | None = None,
+        ca: Path | str | None = None,
     ) -> None:
         url = (base_url or os.environ.get(BASE_URL_VARIABLE, "")).strip()
         key = (api_key or os.environ.get(API_KEY_VARIABLE, "")).strip()
@@ -59,7 +67,7 @@ class ServiceClient:
         if not (key.isascii() and key.isprintable() and " " not in key):
             raise AuthenticationError("The API key holds characters that no key has.")
         around = Surroundings(time.monotonic, random.random, secrets.token_hex, retry or RetryPolicy())
-        self._transport = Transport(url, key, around)
+        self._transport = Transport(url, key, around, context_for(ca) if ca else None)
         self.base_url = url
 
     def __enter__(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from contextlib import closing
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ import httpx
 from tg_tinker.errors import ClientClosedError
 from tg_tinker.flows import Flow, Pause, Request, Surroundings
 from tg_tinker.retry import Outcome, Response, Unreachable
+from tg_tinker.trust import check_trust
 
 CONNECT_SECONDS = 10.0
 T = TypeVar("T")
@@ -21,12 +23,16 @@ T = TypeVar("T")
 class Transport:
     """A server's address and a key. Any thread may use it; each event loop gets connections of its own."""
 
-    def __init__(self, base_url: str, api_key: str, around: Surroundings) -> None:
+    def __init__(
+        self, base_url: str, api_key: str, around: Surroundings, trusted: ssl.SSLContext | None = None
+    ) -> None:
         self.around = around
         self._options: dict[str, Any] = {
             "base_url": base_url.rstrip("/"),
             "headers": {"Authorization": f"Bearer {api_key}", "Accept": "application/json"},
         }
+        if trusted is not None:  # else what httpx trusts: SSL_CERT_FILE, or the authorities it brings
+            self._options["verify"] = trusted
         self._closed = threading.Event()
         self._client = httpx.Client(**self._options)
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
@@ -73,6 +79,7 @@ class Transport:
                         file.write(chunk)
                 return Response(answer.status_code, b"", dict(answer.headers))
         except httpx.RequestError as error:
+            check_trust(error)
             return Unreachable(type(error).__name__)
 
     async def _send_async(self, request: Request) -> Outcome:
@@ -85,6 +92,7 @@ class Transport:
                         file.write(chunk)
                 return Response(answer.status_code, b"", dict(answer.headers))
         except httpx.RequestError as error:
+            check_trust(error)
             return Unreachable(type(error).__name__)
 
     def _async_client(self) -> httpx.AsyncClient:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -54,10 +55,11 @@ class LiveServer:
     environment: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    ca: Path | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.ca else 'http'}://127.0.0.1:{self.port}"
 
     def start(self, *, ready: bool = True) -> LiveServer:
         with self.log_path.open("ab") as log:
@@ -82,13 +84,14 @@ class LiveServer:
 
     def wait_ready(self, seconds: float = READY_SECONDS) -> None:
         deadline = time.monotonic() + seconds
+        trusted = ssl.create_default_context(cafile=self.ca) if self.ca else True
         pause = threading.Event()
         while time.monotonic() < deadline:
             assert self.process is not None
             if self.process.poll() is not None:
                 raise AssertionError(f"the server ended with {self.process.returncode}\n{self.log()[-4000:]}")
             try:
-                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == httpx.codes.OK:
+                if httpx.get(f"{self.url}/readyz", timeout=5, verify=trusted).status_code == httpx.codes.OK:
                     return
             except httpx.TransportError:
                 pass

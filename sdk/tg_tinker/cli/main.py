@@ -49,8 +49,11 @@ def _root(
     api_key_file: Annotated[
         Path | None, typer.Option(help="File with the API key, instead of the variable TG_TINKER_API_KEY.")
     ] = None,
+    ca: Annotated[
+        Path | None, typer.Option(help="PEM file of the authority that certifies the server, instead of SSL_CERT_FILE.")
+    ] = None,
 ) -> None:
-    context.obj = Server(base_url, api_key_file)
+    context.obj = Server(base_url, api_key_file, ca)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -31,6 +31,7 @@ class Server:
 
     base_url: str | None
     api_key_file: Path | None
+    ca: Path | None
 
 
 @contextmanager
@@ -38,7 +39,7 @@ def connect(context: typer.Context) -> Iterator[ServiceClient]:
     """A client of the server that the options or the environment name."""
     server: Server = context.obj
     key = _read(server.api_key_file).strip() if server.api_key_file else None
-    with ServiceClient(server.base_url, key) as client:
+    with ServiceClient(server.base_url, key, ca=server.ca) as client:
         yield client
 
 

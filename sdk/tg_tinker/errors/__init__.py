@@ -39,6 +39,7 @@ from tg_tinker.errors.base import (
     FutureTimeoutError,
     ProtocolError,
     TGTinkerError,
+    UntrustedServerError,
 )
 from tg_tinker.errors.data import (
     ChatTemplateError,
@@ -168,6 +169,7 @@ __all__ = [
     "UnknownModelError",
     "UnknownPackageError",
     "UnknownTrainingClientError",
+    "UntrustedServerError",
     "VersionConflictError",
     "WorkerOutOfMemoryError",
     "WrongDtypeError",

@@ -39,6 +39,13 @@ class ConfigurationError(TGTinkerError):
     exit_code = 2
 
 
+class UntrustedServerError(ConfigurationError):
+    """The server's certificate is not signed by an authority that this client trusts, or is another server's."""
+
+    code = "untrusted_server"
+    next_step = "Give ca= (--ca) or set SSL_CERT_FILE to the PEM file of the authority, if this is the right server."
+
+
 class ClientClosedError(TGTinkerError):
     """The client was closed while, or before, it was used."""
 
