@@ -25,8 +25,9 @@ class Service:
 
     server: LiveServer
     client: Any
+    api_key: str
 
-    def new_run(self, model: str, rows: int, rank: int = RANK, modules: Sequence[str] = MODULES) -> Any:
+    def new_run(self, model: str, rows: int, rank: int = RANK, modules: Sequence[str] = MODULES, **config: Any) -> Any:
         """A LoRA run; what is not given is the same for all benchmarks."""
         return self.client.create_training_client(
             TrainingConfig(
@@ -34,8 +35,8 @@ class Service:
                 lora_config=LoRAConfig(rank=rank, alpha=ALPHA, dropout=0.0, target_modules=list(modules)),
                 optimizer=OptimizerConfig(learning_rate=LEARNING_RATE, weight_decay=0.01),
                 batch_size=rows,
-                gradient_accumulation_steps=1,
                 seed=SEED,
+                **config,
             )
         )
 
@@ -50,7 +51,7 @@ def service(work: Path, models: Mapping[str, Path]) -> Iterator[Service]:
     server = LiveServer(data_dir, work / "server.log").start()
     try:
         with ServiceClient(base_url=server.url, api_key=key) as client:
-            yield Service(server, client)
+            yield Service(server, client, key)
     finally:
         server.stop()
 

@@ -61,6 +61,23 @@ class MemorySize:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadsSize:
+    """Requests a second, and for how many seconds; as many runs are there to be read."""
+
+    rate: int
+    seconds: int
+    runs: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartSize:
+    """How many cold starts."""
+
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sizes:
     """One size per benchmark, under its name."""
 
@@ -69,6 +86,9 @@ class Sizes:
     verification: VerificationSize
     checkpoint: CheckpointSize
     memory: MemorySize
+    retention: TrainingSize
+    reads: ReadsSize
+    start: StartSize
 
 
 FULL = Sizes(
@@ -77,6 +97,9 @@ FULL = Sizes(
     verification=VerificationSize(records=10_000, rounds=5),
     checkpoint=CheckpointSize(ModelSize(256, 6), rank=384, rounds=9),
     memory=MemorySize(ModelSize(512, 16), rank=16, runs=3),
+    retention=TrainingSize(ModelSize(256, 6), rows=12, columns=128, steps=10, rounds=9),
+    reads=ReadsSize(rate=500, seconds=10, runs=20, rounds=3),
+    start=StartSize(rounds=3),
 )
 TINY = Sizes(
     training=TrainingSize(ModelSize(32, 2), rows=2, columns=16, steps=2, rounds=1),
@@ -84,4 +107,7 @@ TINY = Sizes(
     verification=VerificationSize(records=64, rounds=1),
     checkpoint=CheckpointSize(ModelSize(32, 2), rank=4, rounds=1),
     memory=MemorySize(ModelSize(128, 4), rank=64, runs=1),
+    retention=TrainingSize(ModelSize(32, 2), rows=2, columns=16, steps=2, rounds=1),
+    reads=ReadsSize(rate=20, seconds=1, runs=1, rounds=1),
+    start=StartSize(rounds=1),
 )
