@@ -32,6 +32,10 @@ class NoticeBoard:
         with self._moved:
             return dict(self._sizes)
 
+    def size(self, chain: str) -> int:
+        """Records of one chain folded so far."""
+        return self._sizes.get(chain, 0)
+
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` (from the projector's thread; it must not block) after every batch; returns its removal."""
         with self._moved:

@@ -79,6 +79,10 @@ class Projector:
         """Records folded so far, by chain."""
         return self._notices.sizes()
 
+    def size(self, chain: str) -> int:
+        """Records of one chain folded so far."""
+        return self._notices.size(chain)
+
     def behind(self) -> int:
         """How many committed records the views do not hold yet."""
         sizes = self.sizes()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -26,8 +26,10 @@ from projections.models import (
     Run,
     SigningKey,
 )
+from projections.remembered import Remembered
 
 PLATFORM = "platform"
+T = TypeVar("T")
 Row = TypeVar("Row", bound=Base)
 Paged = TypeVar("Paged", Run, Artifact, Package)
 
@@ -43,11 +45,13 @@ class AuditFilter:
 class Views:
     """Answers from one database of views; rows come detached and are never written back. Safe from any thread.
 
+    With ``size_of``, which gives how many records of a chain are folded, answers are kept until their chain grows.
     Every question raises ViewsUnavailableError when the database does not answer.
     """
 
-    def __init__(self, database: Engine) -> None:
+    def __init__(self, database: Engine, size_of: Callable[[str], int] | None = None) -> None:
         self._database = database
+        self._remembered = Remembered(size_of) if size_of else None
 
     def api_keys_named(self, key_id: str) -> Sequence[ApiKey]:
         """Every API key with that id, whatever its chain."""
@@ -86,7 +90,8 @@ class Views:
 
     def runs(self, chain: str, before: int | None, limit: int) -> Sequence[Run]:
         """Runs of a chain created before position ``before`` (None: all), newest first."""
-        return self._newest(select(Run).where(Run.chain == chain), Run, before, limit)
+        query = select(Run).where(Run.chain == chain)
+        return self._known(chain, (Run, before, limit), lambda: self._newest(query, Run, before, limit))
 
     def operation(self, chain: str, operation_id: str) -> Operation | None:
         """An operation of this chain."""
@@ -134,8 +139,14 @@ class Views:
         return self._first(select(Rejection).where(Rejection.chain == chain, Rejection.seq == seq))
 
     def _get(self, table: type[Row], chain: str, key: str) -> Row | None:
+        return self._known(chain, (table, key), lambda: self._fetch(table, chain, key))
+
+    def _fetch(self, table: type[Row], chain: str, key: str) -> Row | None:
         with self._asking() as session:
             return session.get(table, (chain, key))
+
+    def _known(self, chain: str, question: Hashable, ask: Callable[[], T]) -> T:
+        return self._remembered.get(chain, question, ask) if self._remembered else ask()
 
     def _first(self, query: Select[Row]) -> Row | None:
         with self._asking() as session:
