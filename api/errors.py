@@ -71,25 +71,43 @@ KINDS: dict[str, Kind] = {
         422, "No differential privacy yet", "Leave dp_config out: this server cannot train under a privacy budget."
     ),
     # Decisions on commands.
+    "accumulation_full": Kind(
+        409,
+        "A step's batches are there",
+        "Send optim_step, or create a run with another gradient_accumulation_steps.",
+    ),
+    "accumulation_incomplete": Kind(
+        409,
+        "A step lacks batches",
+        "Send forward_backward until there are gradient_accumulation_steps of them, then optim_step.",
+    ),
     "already_exists": Kind(409, "It exists", "Take another name or id."),
     "already_revoked": Kind(409, "It was revoked before", "Nothing is left to do."),
+    "artifact_in_use": Kind(
+        409,
+        "The run rests on it",
+        "Save a newer state with its optimizer, or close the training client; then delete it.",
+    ),
     "package_not_signed": Kind(
         409, "The package is not signed", "Wait for it with /v1/packages/{id}?wait=25; if it failed, ask for another."
     ),
     "expired": Kind(409, "The command's time is over", "Sign it anew; check the clocks of both sides."),
     "foreign_tenant": Kind(403, "Another tenant's", "Speak only for the tenant whose key you hold."),
+    "interval_over": Kind(409, "Sealed under an earlier key", _AGAIN),
     "invalid_value": Kind(422, "A value is not valid", "Correct the value that the detail names."),
     "max_steps_reached": Kind(409, "The run has all its steps", "Create a run with a higher max_steps."),
     "no_lease": Kind(409, "Nobody holds the run", _AGAIN),
     "nothing_to_apply": Kind(409, "No gradient to apply", "Send forward_backward before optim_step."),
     "operation_finished": Kind(409, "It has finished", "Read its result."),
     "out_of_order": Kind(409, "Out of order", _STATE),
+    "replaying": Kind(409, "Being computed again", "Ask again in a moment; nothing is lost."),
     "run_closed": Kind(409, "The training client is closed", "Create another one; it may load this one's checkpoints."),
     "run_rolled_back": Kind(
         409,
         "Operations were lost",
         "Go on from last_durable_step: repeat what came after it, with the new generation.",
     ),
+    "sampling_only": Kind(409, "Made to sample only", "Create a training client without that restriction to train."),
     "stale_lease": Kind(409, "Another worker holds the run", _STATE),
     "unknown_operation": Kind(404, "No such operation", _STATE),
     "version_conflict": Kind(409, "It changed meanwhile", _STATE),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from producers.installation import Installation
     from schemas.base import Command
 
-_ENROLLED = ("gateway", "dispatcher", "worker", "packager")
+_ENROLLED = ("gateway", "dispatcher", "worker", "packager", "retention")
 _LIVENESS_SECONDS = 1.0
 _DONE_BEFORE = "already_exists"
 

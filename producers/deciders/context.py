@@ -11,11 +11,15 @@ MICROSECONDS = 1_000_000
 
 CODES = frozenset(
     {
+        "accumulation_full",  # the batches of a step are there; it takes no more
+        "accumulation_incomplete",  # a step before it has the batches that the run was created with
         "already_exists",  # the key, model, run or package is there, or the request was made before
         "already_revoked",  # the key was revoked before
+        "artifact_in_use",  # the run still rests on the checkpoint
         "expired",  # past the envelope's expiry, or issued in the future
         "forbidden",  # this key, role or API key may not say this
         "foreign_tenant",  # a tenant's command on another tenant's chain
+        "interval_over",  # the input is sealed under a key of before the newest durable state
         "invalid_value",  # a value that no run could work with
         "max_steps_reached",  # the run would go past the steps it was created with
         "no_lease",  # nobody holds the run
@@ -24,8 +28,10 @@ CODES = frozenset(
         "operation_finished",  # completed, failed or cancelled before
         "out_of_order",  # an earlier operation is not finished, or a newer state is durable
         "quota_exceeded",  # too much work is waiting
+        "replaying",  # the worker computes again what is not durable, before it reports anything else
         "run_closed",  # takes no more operations
         "run_rolled_back",  # the client has not seen that operations were lost
+        "sampling_only",  # the run only samples
         "stale_lease",  # another worker holds the run by now
         "unknown_operation",  # never submitted, lost, or finished long ago
         "version_conflict",  # the stream moved on
@@ -44,6 +50,10 @@ class Limits:
     unfinished_operations: int = 64
     undurable_operations: int = 65_536
     remembered_operations: int = 64
+    remembered_checkpoints: int = 1_024
+    sealed_intervals: int = 1_024
+    sampler_interval: int = 256
+    pending_exports: int = 16
     clock_skew: int = 5 * 60 * MICROSECONDS
     body_bytes: int = 24_576
     payload_bytes: int = 56_000

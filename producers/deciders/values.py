@@ -33,6 +33,9 @@ FAILURES = frozenset(
         "cancelled",
         "internal_error",
         "model_changed",
+        "accumulation_full",
+        "accumulation_incomplete",
+        "max_steps_reached",
     }
 )
 """Why an operation may fail; ``cancelled`` makes an ``OperationCancelled``."""

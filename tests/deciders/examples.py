@@ -41,7 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "files": (ModelFile("config.json", b"\x26" * 32, 10),),
     "generation": None,
     "grad_norm": 1.0,
-    "gradient_accumulation_steps": 1,
+    "gradient_accumulation_steps": None,
     "hpke_public_key": None,
     "identical": True,
     "include_optimizer": True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from hypothesis import settings
@@ -104,9 +105,15 @@ class Runs(RuleBasedStateMachine):
         told = waiting[skip]
         decision = self.send(self.outcome(told, self.run.lease_epoch - epoch_back, step))
         in_turn = skip == 0 and epoch_back == 0 and self.run.lease_epoch > 0
-        assert isinstance(decision, tuple) == in_turn
-        if in_turn:
+        possible = told.kind != "optim_step" or self.gathered() > 0
+        assert isinstance(decision, tuple) == (in_turn and possible)
+        if isinstance(decision, tuple):
             told.status = "completed"
+
+    def gathered(self) -> int:
+        """The batches since the last applied step or load, by the whole history."""
+        kinds = [op.kind for op in self.told if op.status == "completed" and op.kind in STATE_CHANGING]
+        return len(list(takewhile(lambda kind: kind == "forward_backward", reversed(kinds))))
 
     def outcome(self, told: Told, epoch: int, step: int) -> Any:
         common = {"operation_id": told.operation_id, "lease_epoch": epoch}
@@ -182,6 +189,9 @@ class Runs(RuleBasedStateMachine):
     def lease(self) -> None:
         before = self.run
         decision = self.send(make(c.GrantLease))
+        if before.closed and not before.pending:
+            assert isinstance(decision, Rejected)
+            return
         assert isinstance(decision, tuple)
         lost = [
             op

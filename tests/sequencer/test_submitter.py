@@ -166,7 +166,8 @@ def test_this_installations_producers_may_speak_on_a_chain_that_it_opened(ledger
     enrolled = {
         recorded.meta.stream for recorded in ledger.events("beta") if recorded.meta.stream.startswith("producer/")
     }
-    ours = {ledger.installation.producer(role).key_id.hex() for role in ("gateway", "dispatcher", "worker", "packager")}
+    roles = ("gateway", "dispatcher", "worker", "packager", "retention")
+    ours = {ledger.installation.producer(role).key_id.hex() for role in roles}
     assert enrolled == {f"producer/{key_id}" for key_id in ours}
 
 

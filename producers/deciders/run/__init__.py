@@ -1,7 +1,8 @@
 """Runs: requests of clients, outcomes of the worker that holds the lease. Stream ``run/<run id>``.
 
-``state.py`` is what a run is and how events change it; ``requests.py`` decides what clients ask, ``lease.py`` who works
-on it and what that loses, ``outcomes.py`` what its worker reports.
+``state.py`` (of ``parts.py``) is what a run is, ``folds.py`` how events change it. ``requests.py`` decides what clients
+ask, ``outcomes.py`` what its worker reports, ``lease.py`` who works on it and what that loses or repeats, ``inputs.py``
+which inputs are kept for that, ``kept.py`` what becomes of its checkpoints.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from producers.deciders.context import Context, Decision, Rejected
-from producers.deciders.run import lease, outcomes, requests
-from producers.deciders.run.state import RunState, evolve
+from producers.deciders.run import inputs, kept, lease, outcomes, requests
+from producers.deciders.run.folds import evolve
+from producers.deciders.run.state import RunState
 from schemas import commands as c
 from schemas.base import Command
 
@@ -19,7 +21,10 @@ __all__ = ["RunState", "decide", "evolve"]
 
 _DECIDERS: Mapping[type[Command], Callable[[RunState, Any, Context], Decision]] = {
     c.GrantLease: lease.grant,
+    c.RecordReplay: lease.replayed,
+    c.FailReplay: lease.replay_failed,
     c.SubmitForwardBackward: requests.forward_backward,
+    c.SubmitForward: requests.forward,
     c.SubmitOptimStep: requests.optim_step,
     c.SubmitSample: requests.sample,
     c.SubmitSaveState: requests.save_state,
@@ -27,11 +32,18 @@ _DECIDERS: Mapping[type[Command], Callable[[RunState, Any, Context], Decision]] 
     c.RequestCancellation: requests.cancel,
     c.CloseRun: requests.close,
     c.CompleteForwardBackward: outcomes.forward_backward,
+    c.CompleteForward: outcomes.forward,
     c.RecordStep: outcomes.step,
     c.CompleteSample: outcomes.sample,
     c.RecordCheckpoint: outcomes.checkpoint,
     c.RecordCheckpointLoaded: outcomes.loaded,
     c.FailOperation: outcomes.failed,
+    c.RecordBatchKeyDestroyed: inputs.key_destroyed,
+    c.DeleteArtifact: kept.delete,
+    c.RecordArtifactDeleted: kept.deleted,
+    c.ExportArtifact: kept.export,
+    c.RecordArtifactExported: kept.exported,
+    c.FailArtifactExport: kept.export_failed,
 }
 
 

@@ -6,11 +6,12 @@ from dataclasses import fields
 from typing import Any
 
 from producers.deciders.context import Context, Decision, Rejected
+from producers.deciders.run import inputs
 from producers.deciders.run.state import RunState
 from schemas import commands as c
 from schemas import events as e
 
-Submit = c.SubmitForwardBackward | c.SubmitOptimStep | c.SubmitSample | c.SubmitSaveState | c.SubmitLoadState
+Submit = inputs.Input | c.SubmitOptimStep | c.SubmitSaveState | c.SubmitLoadState
 
 
 def create(state: RunState | None, command: c.CreateRun) -> Decision:
@@ -21,12 +22,26 @@ def create(state: RunState | None, command: c.CreateRun) -> Decision:
 
 
 def forward_backward(state: RunState, command: c.SubmitForwardBackward, ctx: Context) -> Decision:
-    """Queue a batch."""
-    return _refusal(state, command, ctx) or _queued(state, command, ctx, e.ForwardBackwardSubmitted)
+    """Queue a batch, if the step that it is for has room."""
+    return (
+        _refusal(state, command, ctx)
+        or _accumulated(state)
+        or inputs.misplaced(state, command.interval, ctx)
+        or _queued(state, command, ctx, e.ForwardBackwardSubmitted)
+    )
+
+
+def forward(state: RunState, command: c.SubmitForward, ctx: Context) -> Decision:
+    """Queue a batch to be evaluated."""
+    return (
+        _refusal(state, command, ctx)
+        or inputs.misplaced(state, command.interval, ctx)
+        or _queued(state, command, ctx, e.ForwardSubmitted)
+    )
 
 
 def optim_step(state: RunState, command: c.SubmitOptimStep, ctx: Context) -> Decision:
-    """Queue an optimizer step, if a gradient will be there and the run has steps left."""
+    """Queue an optimizer step, if its gradient will be there and the run has steps left."""
     return (
         _refusal(state, command, ctx)
         or _no_steps_left(state)
@@ -37,7 +52,11 @@ def optim_step(state: RunState, command: c.SubmitOptimStep, ctx: Context) -> Dec
 
 def sample(state: RunState, command: c.SubmitSample, ctx: Context) -> Decision:
     """Queue prompts."""
-    return _refusal(state, command, ctx) or _queued(state, command, ctx, e.SampleSubmitted)
+    return (
+        _refusal(state, command, ctx)
+        or inputs.misplaced(state, command.interval, ctx)
+        or _queued(state, command, ctx, e.SampleSubmitted)
+    )
 
 
 def save_state(state: RunState, command: c.SubmitSaveState, ctx: Context) -> Decision:
@@ -46,12 +65,16 @@ def save_state(state: RunState, command: c.SubmitSaveState, ctx: Context) -> Dec
 
 
 def load_state(state: RunState, command: c.SubmitLoadState, ctx: Context) -> Decision:
-    """Queue the replacement of the run's state."""
-    return _refusal(state, command, ctx) or _queued(state, command, ctx, e.LoadStateSubmitted)
+    """Queue the replacement of the run's state, by a checkpoint that is not about to be deleted."""
+    return (
+        _refusal(state, command, ctx)
+        or _deleting(state, command.artifact_id)
+        or _queued(state, command, ctx, e.LoadStateSubmitted)
+    )
 
 
 def cancel(state: RunState, command: c.RequestCancellation, _ctx: Context) -> Decision:
-    """Mark an operation that has no outcome yet; the worker drops it if it has not started."""
+    """Mark an operation that has no outcome yet; the worker drops it, or stops it if it is a sample."""
     operation = state.operation(command.operation_id)
     if operation is None:
         return unknown(state, command.operation_id)
@@ -83,6 +106,7 @@ def _queued(state: RunState, command: Submit, ctx: Context, event: type[Any]) ->
 def _refusal(state: RunState, command: Submit, ctx: Context) -> Rejected | None:
     return (
         _closed(state)
+        or _only_samples(state, command)
         or _rolled_back(state, command.generation)
         or _over_quota(state, ctx)
         or _repeated(state, ctx.command_id)
@@ -91,6 +115,12 @@ def _refusal(state: RunState, command: Submit, ctx: Context) -> Rejected | None:
 
 def _closed(state: RunState) -> Rejected | None:
     return Rejected("run_closed", "The run is closed; create another one.") if state.closed else None
+
+
+def _only_samples(state: RunState, command: Submit) -> Rejected | None:
+    if state.trainable or isinstance(command, c.SubmitSample):
+        return None
+    return Rejected("sampling_only", "The run was created to sample only.")
 
 
 def _rolled_back(state: RunState, generation: int | None) -> Rejected | None:
@@ -117,6 +147,12 @@ def _repeated(state: RunState, command_id: bytes) -> Rejected | None:
     return Rejected("already_exists", "An operation of this id was submitted before.")
 
 
+def _accumulated(state: RunState) -> Rejected | None:
+    if state.accumulation is None or state.accumulated_ahead() < state.accumulation:
+        return None
+    return Rejected("accumulation_full", f"A step of this run takes {state.accumulation} batches, which are there.")
+
+
 def _no_steps_left(state: RunState) -> Rejected | None:
     if state.max_steps is None or state.steps_ahead() < state.max_steps:
         return None
@@ -124,6 +160,16 @@ def _no_steps_left(state: RunState) -> Rejected | None:
 
 
 def _no_gradient(state: RunState) -> Rejected | None:
-    if state.has_gradient():
+    batches = state.accumulated_ahead()
+    if not batches:
+        return Rejected("nothing_to_apply", "No batch was submitted since the last optimizer step.")
+    if state.accumulation in (None, batches):
         return None
-    return Rejected("nothing_to_apply", "No batch was submitted since the last optimizer step.")
+    return Rejected(
+        "accumulation_incomplete", f"A step of this run takes {state.accumulation} batches; {batches} were submitted."
+    )
+
+
+def _deleting(state: RunState, artifact: bytes) -> Rejected | None:
+    held = state.checkpoint(artifact)
+    return Rejected("not_found", "The checkpoint is being deleted.") if held and held.deleting else None

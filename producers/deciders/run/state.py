@@ -1,224 +1,127 @@
-"""What a run is between two commands, and how each event changes it.
+"""What a run is between two commands, and what follows from it.
 
 The state is bounded. ``pending`` holds at most ``Limits.unfinished_operations``, oldest first: since operations finish
 strictly in order, whatever is not pending is finished or lost. Of a finished operation two things may still matter.
 Did it change the adapter, the optimizer or the gradient after the newest durable state (then a new lease would lose
-it)? Those stand in ``undurable``, which each durable state empties. And was it finished (so that its cancellation gets
-a plain answer)? The newest ``Limits.remembered_operations`` ids stand in ``finished``; an older one is answered with
-``unknown_operation``. Redelivered commands need no memory here: the reply to every command id is kept.
+it, or must compute it again)? Those stand in ``undurable``, which each durable state empties. And was it finished (so
+that its cancellation gets a plain answer)? The newest ``Limits.remembered_operations`` ids stand in ``finished``; an
+older one is answered with ``unknown_operation``. Redelivered commands need no memory here: the reply to every command
+id is kept. Of a run's checkpoints the newest ``Limits.remembered_checkpoints`` are known; ``forgot_checkpoints`` says
+that there were more, so that one which is not known may still exist.
 
 A durable state is a checkpoint with its optimizer, saved, or loaded as a whole: a worker that resumed from anything
-less would go on from another state than the one that was acknowledged.
+less would go on from another state than the one that was acknowledged. Or it is the start of the run: the fresh
+adapter, or the weights of the checkpoint that the run begins from, with a fresh optimizer. A run that only samples
+never changes, so its start stays the durable state of every moment; how far that reaches is moved up as its
+operations finish, because a new interval of inputs begins there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from producers.deciders.context import LIMITS
-from schemas import events as e
-from schemas.base import Event
-
-FORWARD_BACKWARD, OPTIM_STEP, SAMPLE = "forward_backward", "optim_step", "sample"
-SAVE_STATE, LOAD_STATE = "save_state", "load_state"
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """An accepted operation that has no outcome yet, with what its outcome must agree with."""
-
-    operation_id: bytes
-    op_seq: int
-    kind: str
-    cancelling: bool = False
-    learning_rate: float | None = None
-    name: str | None = None
-    artifact: bytes | None = None
-    optimizer: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A completed operation that changed the run's state; ``step`` is the run's step after it."""
-
-    op_seq: int
-    kind: str
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class Durable:
-    """The newest state that a new lease can resume from; without an artifact it is the fresh adapter."""
-
-    artifact: bytes | None = None
-    step: int = 0
-    op_seq: int = 0
+from producers.deciders.run.parts import (
+    FORWARD_BACKWARD,
+    FRESH,
+    LOAD_STATE,
+    OPTIM_STEP,
+    Change,
+    Checkpoint,
+    Durable,
+    Interval,
+    Operation,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """A run. ``lease_epoch`` 0 means that nobody has held it yet."""
+    """A run. ``lease_epoch`` 0 means that nobody has held it yet.
+
+    ``accumulation`` is the exact number of batches for a step (None: any), ``sealed`` whether its inputs are kept until
+    nothing can need them, ``intervals`` those whose keys exist. While ``replaying``, the worker computes again what
+    is not durable.
+    """
 
     run_id: str
     learning_rate: float
     max_steps: int | None
+    max_grad_norm: float | None = None
+    accumulation: int | None = None
+    sealed: bool = False
+    trainable: bool = True
     closed: bool = False
     generation: int = 0
     lease_epoch: int = 0
     worker: str = ""
+    replaying: bool = False
     step: int = 0
+    digest: bytes | None = None
     last_op_seq: int = 0
-    durable: Durable = Durable()
+    durable: Durable = FRESH
     undurable: tuple[Change, ...] = ()
     pending: tuple[Operation, ...] = ()
     finished: tuple[bytes, ...] = ()
+    intervals: tuple[Interval, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
+    forgot_checkpoints: bool = False
+    exports: tuple[bytes, ...] = ()
+    exported: tuple[bytes, ...] = ()
 
     def operation(self, operation_id: bytes) -> Operation | None:
         """The pending operation of that id."""
         return next((op for op in self.pending if op.operation_id == operation_id), None)
 
-    def has_gradient(self) -> bool:
-        """Whether a gradient will be accumulated once all pending operations are done."""
-        kinds = [change.kind for change in self.undurable] + [op.kind for op in self.pending]
-        moves = [kind for kind in kinds if kind in (FORWARD_BACKWARD, OPTIM_STEP, LOAD_STATE)]
-        return bool(moves) and moves[-1] == FORWARD_BACKWARD
+    def accumulated(self) -> int:
+        """How many batches' gradients are accumulated: those since the last applied step or load."""
+        return _trailing_batches(change.kind for change in reversed(self.undurable))
+
+    def accumulated_ahead(self) -> int:
+        """The same once all pending operations are done."""
+        kinds = [op.kind for op in self.pending]
+        moves = _trailing_batches(reversed(kinds))
+        return moves if OPTIM_STEP in kinds or LOAD_STATE in kinds else moves + self.accumulated()
 
     def steps_ahead(self) -> int:
-        """The step after all pending optimizer steps."""
-        return self.step + sum(op.kind == OPTIM_STEP for op in self.pending)
+        """The step once all pending operations are done."""
+        step = self.step
+        for operation in self.pending:
+            if operation.kind == OPTIM_STEP:
+                step += 1
+            elif operation.kind == LOAD_STATE and operation.step is not None:
+                step = operation.step
+        return step
+
+    def idle(self) -> bool:
+        """Whether the run is closed with nothing left to do: then nobody works on it any more."""
+        return self.closed and not self.pending and not self.replaying
+
+    def covered(self, interval: Interval) -> bool:
+        """Whether nothing can need an interval's inputs again: a durable state came after all of them.
+
+        The interval that inputs are sealed under now never is, unless no more can come.
+        """
+        if self.idle():
+            return True
+        return interval.number < self.durable.op_seq and interval.last_op_seq <= self.durable.op_seq
+
+    def checkpoint(self, artifact: bytes) -> Checkpoint | None:
+        """A checkpoint that this run saved, as far as it is remembered."""
+        return next((held for held in self.checkpoints if held.artifact == artifact), None)
+
+    def rests_on(self, artifact: bytes) -> bool:
+        """Whether a checkpoint is needed: to resume from, or for a load that is queued or may have to be done again."""
+        if self.idle():
+            return False
+        loads = [load.artifact for load in self.undurable] + [load.artifact for load in self.pending]
+        return artifact == self.durable.artifact or artifact in loads
 
 
-def evolve(state: RunState | None, event: Event) -> RunState | None:
-    """The state after one more event; an event out of place changes nothing."""
-    if isinstance(event, e.RunCreated):
-        return RunState(event.run_id, event.optimizer.learning_rate, event.max_steps)
-    fold = _FOLDS.get(type(event))
-    return fold(state, event) if state and fold else state
-
-
-def _leased(state: RunState, event: e.RunLeaseGranted) -> RunState:
-    return replace(state, lease_epoch=event.lease_epoch, worker=event.worker)
-
-
-def _rolled_back(state: RunState, event: e.RunRolledBack) -> RunState:
-    return replace(
-        state,
-        generation=event.generation,
-        step=event.last_durable_step,
-        undurable=tuple(change for change in state.undurable if change.op_seq <= event.lost_after_op_seq),
-        pending=tuple(op for op in state.pending if op.op_seq <= event.lost_after_op_seq),
-    )
-
-
-def _submitted(state: RunState, operation: Operation) -> RunState:
-    return replace(state, last_op_seq=operation.op_seq, pending=(*state.pending, operation))
-
-
-def _forward_backward_submitted(state: RunState, event: e.ForwardBackwardSubmitted) -> RunState:
-    return _submitted(state, Operation(event.operation_id, event.op_seq, FORWARD_BACKWARD))
-
-
-def _optim_step_submitted(state: RunState, event: e.OptimStepSubmitted) -> RunState:
-    return _submitted(state, Operation(event.operation_id, event.op_seq, OPTIM_STEP, learning_rate=event.learning_rate))
-
-
-def _sample_submitted(state: RunState, event: e.SampleSubmitted) -> RunState:
-    return _submitted(state, Operation(event.operation_id, event.op_seq, SAMPLE))
-
-
-def _save_state_submitted(state: RunState, event: e.SaveStateSubmitted) -> RunState:
-    return _submitted(
-        state,
-        Operation(event.operation_id, event.op_seq, SAVE_STATE, name=event.name, optimizer=event.include_optimizer),
-    )
-
-
-def _load_state_submitted(state: RunState, event: e.LoadStateSubmitted) -> RunState:
-    return _submitted(
-        state,
-        Operation(
-            event.operation_id,
-            event.op_seq,
-            LOAD_STATE,
-            artifact=event.artifact_id,
-            optimizer=event.include_optimizer,
-        ),
-    )
-
-
-def _cancelling(state: RunState, event: e.CancellationRequested) -> RunState:
-    return replace(
-        state,
-        pending=tuple(
-            replace(op, cancelling=True) if op.operation_id == event.operation_id else op for op in state.pending
-        ),
-    )
-
-
-def _closed(state: RunState, _event: e.RunClosed) -> RunState:
-    return replace(state, closed=True)
-
-
-def _finished(state: RunState, event: Any) -> RunState:
-    pending = tuple(op for op in state.pending if op.operation_id != event.operation_id)
-    finished = (*state.finished, event.operation_id)[-LIMITS.remembered_operations :]
-    return replace(state, pending=pending, finished=finished)
-
-
-def _changed(state: RunState, event: Any, step: int) -> RunState:
-    operation = state.operation(event.operation_id)
-    if operation is None:
-        return state
-    change = Change(operation.op_seq, operation.kind, step)
-    return _finished(replace(state, step=step, undurable=(*state.undurable, change)), event)
-
-
-def _forward_backward_completed(state: RunState, event: e.ForwardBackwardCompleted) -> RunState:
-    return _changed(state, event, state.step)
-
-
-def _step_applied(state: RunState, event: e.StepApplied) -> RunState:
-    return _changed(state, event, event.step)
-
-
-def _checkpoint_saved(state: RunState, event: e.CheckpointSaved) -> RunState:
-    if event.operation_id is not None:
-        state = _finished(state, event)
-    if not event.includes_optimizer or event.through_op_seq < state.durable.op_seq:
-        return state
-    return _durable(state, Durable(event.artifact_id, event.step, event.through_op_seq))
-
-
-def _checkpoint_loaded(state: RunState, event: e.CheckpointLoaded) -> RunState:
-    operation = state.operation(event.operation_id)
-    state = _changed(state, event, event.step)
-    if operation is None or not operation.optimizer:
-        return state
-    return _durable(state, Durable(event.artifact_id, event.step, operation.op_seq))
-
-
-def _durable(state: RunState, durable: Durable) -> RunState:
-    left = tuple(change for change in state.undurable if change.op_seq > durable.op_seq)
-    return replace(state, durable=durable, undurable=left)
-
-
-_FOLDS: Mapping[type[Event], Callable[[RunState, Any], RunState]] = {
-    e.RunLeaseGranted: _leased,
-    e.RunRolledBack: _rolled_back,
-    e.ForwardBackwardSubmitted: _forward_backward_submitted,
-    e.OptimStepSubmitted: _optim_step_submitted,
-    e.SampleSubmitted: _sample_submitted,
-    e.SaveStateSubmitted: _save_state_submitted,
-    e.LoadStateSubmitted: _load_state_submitted,
-    e.CancellationRequested: _cancelling,
-    e.RunClosed: _closed,
-    e.ForwardBackwardCompleted: _forward_backward_completed,
-    e.StepApplied: _step_applied,
-    e.SampleCompleted: _finished,
-    e.CheckpointSaved: _checkpoint_saved,
-    e.CheckpointLoaded: _checkpoint_loaded,
-    e.OperationFailed: _finished,
-    e.OperationCancelled: _finished,
-}
+def _trailing_batches(kinds: Iterator[str]) -> int:
+    """Batches since the last step or load, of kinds that come newest first."""
+    count = 0
+    for kind in kinds:
+        if kind in (OPTIM_STEP, LOAD_STATE):
+            break
+        count += kind == FORWARD_BACKWARD
+    return count
