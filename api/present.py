@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Artifact,
         AuditEntry,
         CatalogueModel,
+        KnownModel,
         Operation,
         Package,
         PackageOpening,
@@ -38,7 +39,7 @@ def _iso(microseconds: int | None) -> str | None:
     return None if microseconds is None else iso(microseconds)
 
 
-def training_client(run: Run, model: CatalogueModel, metadata: dict[str, Any]) -> r.TrainingClientInfo:
+def training_client(run: Run, model: KnownModel, metadata: dict[str, Any]) -> r.TrainingClientInfo:
     """A run."""
     return r.TrainingClientInfo(
         training_client_id=run.run_id,
@@ -193,6 +194,9 @@ def model(row: CatalogueModel) -> r.ModelInfo:
         manifest_digest=row.manifest_digest,
         tokenizer_digest=row.tokenizer_digest,
         parameters=row.parameters,
+        dtype=row.dtype,
+        source=row.source,
+        has_chat_template=row.has_chat_template,
         files=[r.ModelFile.model_validate(each) for each in row.files],
         registered_at=iso(row.registered_at),
     )

@@ -208,6 +208,9 @@ class ModelInfo(ModelFacts):
     name: str
     tokenizer_digest: str
     parameters: int
+    dtype: str
+    source: str | None
+    has_chat_template: bool
     files: list[ModelFile]
     registered_at: str
 

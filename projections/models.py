@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from sqlalchemy import JSON, BigInteger, Index, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-VIEWS_VERSION = 1
+VIEWS_VERSION = 2
 """Raise it with every change of a table or of what a handler writes: views of another version are rebuilt at start."""
 
 Key = String(128)
@@ -78,7 +78,7 @@ class ProducerKey(Base):
 
 
 class CatalogueModel(Base):
-    """A registered model with the digests of its files."""
+    """A registered model with the digests of its files: a name of the catalogue."""
 
     __tablename__ = "models"
 
@@ -91,8 +91,23 @@ class CatalogueModel(Base):
     vocabulary_size: Mapped[int]
     max_positions: Mapped[int]
     parameters: Mapped[int]
+    dtype: Mapped[str] = mapped_column(Key)
+    source: Mapped[str | None]
+    has_chat_template: Mapped[bool]
     seq: Mapped[int]
     registered_at: Mapped[int]
+
+
+class KnownModel(Base):
+    """What a model is like that is or was in the catalogue: runs outlive its name."""
+
+    __tablename__ = "known_models"
+
+    chain: Mapped[str] = mapped_column(Key, primary_key=True)
+    manifest_digest: Mapped[str] = mapped_column(Key, primary_key=True)
+    architecture: Mapped[str]
+    vocabulary_size: Mapped[int]
+    max_positions: Mapped[int]
 
 
 class SigningKey(Base):

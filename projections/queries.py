@@ -18,6 +18,7 @@ from projections.models import (
     AuditEntry,
     Base,
     CatalogueModel,
+    KnownModel,
     Operation,
     Package,
     PackageOpening,
@@ -83,6 +84,18 @@ class Views:
     def model(self, name: str) -> CatalogueModel | None:
         """A model of the catalogue."""
         return self._get(CatalogueModel, PLATFORM, name)
+
+    def known_model(self, manifest_digest: str) -> KnownModel | None:
+        """What a model is like that is or was in the catalogue."""
+        return self._get(KnownModel, PLATFORM, manifest_digest)
+
+    def open_runs_on(self, name: str) -> int:
+        """How many runs, of whatever tenant, stand on a catalogue model and are not closed."""
+        model = self.model(name)
+        if model is None:
+            return 0
+        query = select(Run).where(Run.manifest_digest == model.manifest_digest, Run.closed_at.is_(None))
+        return len(self._all(query))
 
     def run(self, chain: str, run_id: str) -> Run | None:
         """A run of this chain."""

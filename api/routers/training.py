@@ -17,7 +17,7 @@ from api.routers.common import BODY, Asking, Cursor, Limit, PlatformOf, errors, 
 from api.submission import Asked, Private, Sealed
 from processors.catalogue import linear_modules, model_dir
 from processors.errors import ModelError
-from projections.models import CatalogueModel, Run
+from projections.models import CatalogueModel, KnownModel, Run
 from schemas import commands
 from schemas.types import LoraSpec, OptimizerSpec, StartSpec
 
@@ -315,8 +315,8 @@ def _run(platform: Platform, caller: Caller, run_id: str) -> Run:
     return run
 
 
-def _model(platform: Platform, run: Run) -> CatalogueModel:
-    model = platform.views.model(run.model)
+def _model(platform: Platform, run: Run) -> KnownModel:
+    model = platform.views.known_model(run.manifest_digest)
     if model is None:
         raise ApiError("unknown_model", "The model of this training client is not in the catalogue.")
     return model

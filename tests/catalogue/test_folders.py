@@ -14,9 +14,13 @@ from processors.errors import (
     ModelChangedError,
     ModelError,
     ModelFileRefusedError,
+    ModelIncompleteError,
     ModelNameError,
+    ModelNotCausalError,
     ModelNotFoundError,
+    ModelUnsupportedError,
     PickledWeightsError,
+    RemoteCodeError,
     TokenizerMissingError,
 )
 from producers.errors import RejectedError
@@ -28,9 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
 @pytest.fixture
-def folder(tmp_path: Path, model_dir: Path) -> Path:
-    return Path(shutil.copytree(model_dir, tmp_path / "model"))
+def folder(tmp_path: Path, tiny: Path) -> Path:
+    return Path(shutil.copytree(tiny, tmp_path / "model"))
 
 
 @pytest.fixture
@@ -105,6 +114,18 @@ def _no_folder(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
+def _changed(**values: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_bytes()), **values}))
+
+    return change
+
+
+def _bad_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{}")
+
+
 def _config(text: str) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         (folder / "config.json").write_text(text)
@@ -130,11 +151,20 @@ REFUSED: dict[str, tuple[Callable[[Path], None], type[ModelError]]] = {
     "no folder": (_no_folder, ModelNotFoundError),
     "a config that is no JSON": (_config("{"), ModelError),
     "a config that is a list": (_config("[]"), ModelError),
-    "a config without architecture": (_config(json.dumps({"vocab_size": 3, "n_positions": 4})), ModelError),
-    "a config with words for numbers": (
-        _config(json.dumps({"architectures": ["X"], "vocab_size": "many", "n_positions": 4})),
-        ModelError,
+    "a config without model type": (_config(json.dumps({"vocab_size": 3, "n_positions": 4})), ModelUnsupportedError),
+    "a config with words for numbers": (_changed(vocab_size="many"), ModelError),
+    "no architecture": (_changed(architectures=None), ModelNotCausalError),
+    "a classifier": (_changed(architectures=["LlamaForSequenceClassification"]), ModelNotCausalError),
+    "an encoder": (_changed(model_type="vit", architectures=["ViTModel"]), ModelNotCausalError),
+    "a model type that nobody knows": (_changed(model_type="hyena-9"), ModelUnsupportedError),
+    "a model with code of its own": (
+        _changed(model_type="hyena-9", auto_map={"AutoModelForCausalLM": "modeling_hyena.Hyena"}),
+        RemoteCodeError,
     ),
+    "quantised weights": (_changed(quantization_config={"quant_method": "gptq"}), ModelUnsupportedError),
+    "weights of another width": (_changed(hidden_size=64), ModelError),
+    "weights of too few layers": (_changed(num_hidden_layers=3), ModelIncompleteError),
+    "a tokenizer that does not load": (_bad_tokenizer, TokenizerMissingError),
     "truncated weights": (_weights(lambda data: data[:-1]), ModelError),
     "weights with something behind them": (_weights(lambda data: data + b"x"), ModelError),
     "weights with a huge header": (_weights(lambda data: b"\xff" * 8 + data[8:]), ModelError),
