@@ -41,7 +41,13 @@ def create_app(platform: Platform) -> FastAPI:
     )
     app.state.platform = platform
     https_only = platform.installation.settings.environment == PRODUCTION
-    app.add_middleware(Guard, body_bytes=platform.limits.body_bytes, https_only=https_only)
+    app.add_middleware(
+        Guard,
+        body_bytes=platform.limits.body_bytes,
+        metrics=platform.metrics,
+        tracing=platform.tracing,
+        https_only=https_only,
+    )
     problems.install(app)
     for part in (training, futures, artifacts, catalogue, tokenizers, audit, packages, ledger, system):
         app.include_router(part.router)

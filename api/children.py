@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,7 @@ class Supervisor:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._starts = Counter({child.name: 0 for child in children})
         self._threads = [
             threading.Thread(target=self._keep, args=(child,), name=f"child-{child.name}") for child in children
         ]
@@ -72,6 +74,17 @@ class Supervisor:
         with self._lock:
             process = self._running.get(name)
         return process is not None and process.poll() is None
+
+    def process_ids(self) -> dict[str, int | None]:
+        """The process of each child; None where none runs now."""
+        with self._lock:
+            running = {name: self._running.get(name) for name in self._starts}
+        return {name: child.pid if child and child.poll() is None else None for name, child in running.items()}
+
+    def starts(self) -> dict[str, int]:
+        """How often each child was started."""
+        with self._lock:
+            return dict(self._starts)
 
     def stop(self, seconds: float) -> None:
         """End all children: asked first, killed after so many seconds."""
@@ -113,6 +126,7 @@ class Supervisor:
             if self._stop.is_set():
                 return None
             process = self._running[child.name] = child.start()
+            self._starts[child.name] += 1
         log.info("child_started", child=child.name, pid=process.pid)
         return process
 

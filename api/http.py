@@ -1,6 +1,7 @@
-"""The outermost layer: request ids, size limits, one log line a request, and a plain answer to any fault of ours.
+"""The outermost layer: ids, size limits, what is told of each request, and a plain answer to any fault of ours.
 
-Nothing of a request but its method, its route and its outcome is logged, and no text of an exception.
+A request is told of by one log line, by metrics and, where traces are made, by a span: its method, its route's
+template, its outcome and its ids; no query, no body, no text of an exception.
 """
 
 from __future__ import annotations
@@ -11,16 +12,25 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from api import problems
 from api.errors import ApiError
 from producers.logs import place_of
+from producers.telemetry.traces import Parent, Tracing, trace_of
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Span
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from api.observability.metrics import Metrics
+
 REQUEST_ID = "x-request-id"
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
+_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_SAMPLED = 1
+_NAMED = {"training_client_id": "run_id", "future_id": "operation_id"}
+"""Parts of a path that are ids, and what logs call them."""
 _QUIET = frozenset({"/healthz", "/readyz"})
 log = structlog.get_logger(__name__)
 
@@ -32,9 +42,13 @@ class _TooLargeError(Exception):
 class Guard:
     """ASGI middleware around the whole app."""
 
-    def __init__(self, app: ASGIApp, body_bytes: int, *, https_only: bool = False) -> None:
+    def __init__(
+        self, app: ASGIApp, body_bytes: int, metrics: Metrics, tracing: Tracing, *, https_only: bool = False
+    ) -> None:
         self._app = app
         self._body_bytes = body_bytes
+        self._metrics = metrics
+        self._tracing = tracing
         self._https_only = https_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,7 +56,18 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send, self._body_bytes)
+        parent = _parent(scope)
+        with self._tracing.span(scope["method"], parent=parent, server=True) as span:
+            trace = trace_of(span) or (parent.trace if parent else None)
+            exchange = _Exchange(scope, receive, send, self._body_bytes, trace)
+            with bound_contextvars(**exchange.ids):
+                await self._serve(scope, exchange)
+                status, seconds = await exchange.finish()
+            route = getattr(scope.get("route"), "path", None)
+            self._metrics.answered(scope["method"], route, status, seconds)
+            _describe(span, scope["method"], route, status)
+
+    async def _serve(self, scope: Scope, exchange: _Exchange) -> None:
         try:
             if self._https_only and scope["scheme"] != "https" and scope["path"] not in _QUIET:
                 await exchange.answer(ApiError("https_required", "The request came in the clear."))
@@ -53,20 +78,19 @@ class Guard:
         except Exception as error:  # noqa: BLE001 -- the last line: nothing of the fault may reach the client
             log.error("fault", **place_of(error))  # noqa: TRY400 -- the text of the exception may hold a payload
             await exchange.answer(ApiError("internal_error", "The server failed to answer this request."))
-        await exchange.finish()
 
 
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, body_bytes: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, body_bytes: int, trace: bytes | None) -> None:
         self._scope, self._receive, self._send = scope, receive, send
         self._limit = self._room = body_bytes
         self._status = 0
         self._started = time.monotonic()
         self._request_id = secrets.token_bytes(16)
-        scope.setdefault("state", {})["request_id"] = self._request_id
-        scope["state"]["trace"] = _trace(scope)
+        scope.setdefault("state", {}).update(request_id=self._request_id, trace=trace)
+        self.ids = {"request_id": self._request_id.hex(), **({"trace_id": trace.hex()} if trace else {})}
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -95,24 +119,36 @@ class _Exchange:
         if self._status == 0:
             await problems.response(error)(self._scope, self._receive, self._pass_on)
 
-    async def finish(self) -> None:
-        """Answer what the app could not, and log the request."""
+    async def finish(self) -> tuple[int, float]:
+        """Answer what the app could not, and log the request; its status, and the seconds that it took."""
         if self._too_large:
             await self.answer(ApiError("body_too_large", f"A body may have {self._limit} bytes."))
         route = getattr(self._scope.get("route"), "path", None)
-        if route not in _QUIET:
-            log.info(
-                "request",
-                method=self._scope["method"],
-                route=route,
-                status=self._status,
-                ms=round((time.monotonic() - self._started) * 1000, 1),
-                request_id=self._request_id.hex(),
-            )
+        seconds = time.monotonic() - self._started
+        write = log.debug if route in _QUIET else log.info
+        about = {"method": self._scope["method"], "route": route, "status": self._status}
+        write("request", **about, ms=round(seconds * 1000, 1), **_named(self._scope))
+        return self._status, seconds
 
 
-def _trace(scope: Scope) -> bytes | None:
+def _named(scope: Scope) -> dict[str, str]:
+    """The ids that a path names; what is no id is a client's text."""
+    found = {_NAMED[name]: str(value) for name, value in scope.get("path_params", {}).items() if name in _NAMED}
+    return {name: value for name, value in found.items() if _ID.fullmatch(value)}
+
+
+def _describe(span: Span, method: str, route: str | None, status: int) -> None:
+    if span.is_recording():
+        span.update_name(f"{method} {route}" if route else method)
+        span.set_attributes({"http.request.method": method, "http.response.status_code": status})
+        if route:
+            span.set_attribute("http.route", route)
+
+
+def _parent(scope: Scope) -> Parent | None:
+    """The caller's span, by W3C's ``traceparent``."""
     for name, value in scope["headers"]:
         if name == b"traceparent" and (match := _TRACEPARENT.fullmatch(value.decode("latin-1"))):
-            return bytes.fromhex(match[1])
+            trace, span, flags = (bytes.fromhex(part) for part in match.groups())
+            return Parent(trace, span, sampled=bool(flags[0] & _SAMPLED))
     return None

@@ -12,7 +12,10 @@ SCOPES: dict[str, str] = {
     "train": "create training clients, send operations to them, cancel and close",
     "package": "ask for packages",
     "audit": "read audit logs, checkpoints and proofs of the tenant's chain",
+    "metrics": "read the server's metrics, which count over all tenants; given only when it is named",
 }
+DEFAULT_SCOPES = tuple(scope for scope in SCOPES if scope != "metrics")
+"""What a key may do when nothing is said: everything of its tenant, nothing of the operator's."""
 _KEY = re.compile(r"tg-key-([0-9a-f]{16})-[0-9a-f]{64}")
 
 

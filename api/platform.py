@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from api.auth import Gatekeeper
 from api.batches import BatchLimits
 from api.futures import Futures
+from api.observability.metrics import Metrics
+from api.observability.standing import Standing
 from api.submission import Submission
 from api.vault import Vault
 from api.waiting import Waiters
@@ -15,18 +17,21 @@ from processors.blobs.file import FileBlobStore
 from processors.channel import SideChannel
 from processors.keys.file import FileKeyProvider
 from producers.installation import Installation
+from producers.sequencer.observing import DecisionLog, DecisionSpans
 from producers.submitter import Submitter
+from producers.telemetry.traces import Tracing
 from projections.database import open_database, sqlite_url
 from projections.projector import Projector
 from projections.queries import Views
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from sqlalchemy import Engine
 
     from producers.engines.port import LogEngine
+    from producers.sequencer.observing import Observer
     from producers.settings import Settings
 
 
@@ -64,11 +69,20 @@ class Platform:
     futures: Futures
     gatekeeper: Gatekeeper
     waiters: Waiters
+    metrics: Metrics
+    tracing: Tracing
     limits: DoorLimits = field(default_factory=DoorLimits)
     checks: dict[str, Callable[[], bool]] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, data_dir: Path, *, channel: SideChannel | None = None, limits: DoorLimits | None = None) -> Platform:
+    def open(
+        cls,
+        data_dir: Path,
+        *,
+        channel: SideChannel | None = None,
+        limits: DoorLimits | None = None,
+        tracing: Tracing | None = None,
+    ) -> Platform:
         """The platform on a data directory. No thread runs yet: a sequencer decides and a projector folds elsewhere.
 
         Raises:
@@ -80,11 +94,13 @@ class Platform:
         database = open_database(sqlite_url(installation.views_path))
         projector = Projector(engine, database)
         views = Views(database, projector.size)
-        channel = channel or SideChannel()
+        channel, metrics, tracing = channel or SideChannel(), Metrics(), tracing or Tracing()
+        channel.listener = metrics
+        metrics.watch(Standing(engine, projector, views, channel))
         keys = FileKeyProvider.of(installation)
         keys.protect()
         vault = Vault(keys, FileBlobStore(installation.blobs_dir))
-        submission = Submission(installation, engine, submitter, projector, views, channel, vault)
+        submission = Submission(installation, engine, submitter, projector, views, channel, vault, tracing)
         platform = cls(
             installation=installation,
             engine=engine,
@@ -98,17 +114,26 @@ class Platform:
             futures=Futures(views, channel, vault, submission.salt_of),
             gatekeeper=Gatekeeper(views, projector, installation.api_key_pepper()),
             waiters=Waiters(),
+            metrics=metrics,
+            tracing=tracing,
             limits=limits or DoorLimits.of(installation.settings),
         )
         platform.checks["projector"] = platform.projector_keeps_up
         return platform
+
+    @property
+    def observers(self) -> Sequence[Observer]:
+        """Who is told of every decision."""
+        spans = (DecisionSpans(self.tracing),) if self.tracing.on else ()
+        return (self.metrics, DecisionLog(), *spans)
 
     def projector_keeps_up(self) -> bool:
         """Whether the views answer for all that was committed, but for what is in flight."""
         return self.projector.failure() is None and self.projector.wait_for_all(KEEPING_UP_SECONDS)
 
     def close(self) -> None:
-        """Give back files and handles."""
+        """Give back files and handles, and send the last spans."""
+        self.tracing.close()
         self.submitter.close()
         self.database.dispose()
         self.installation.close()

@@ -25,6 +25,7 @@ from api import gates
 from api.app import create_app
 from api.children import Child, Supervisor, TrainerSeat, spawn
 from api.errors import AddressUnavailableError, PartFailedError, ServerRunningError
+from api.observability.standing import Processes
 from api.platform import Platform
 from api.tls import tls_files
 from processors.channel import SideChannel
@@ -35,7 +36,8 @@ from producers.errors import InstallationError, WriterActiveError
 from producers.files import replace_file
 from producers.sequencer import Sequencer, SequencerLock
 from producers.settings import read
-from producers.settings.fields import PACKAGER, SIGNER
+from producers.settings.fields import PACKAGER, SERVER, SIGNER
+from producers.telemetry.traces import Tracing
 from projections.queries import PLATFORM
 from projections.rebuild import keeping_views
 
@@ -144,7 +146,9 @@ def serve(data_dir: Path, settings: Settings) -> None:
         tls = tls_files(settings, datetime.now(UTC))
         stack.enter_context(_only_server(data_dir))
         listener = stack.enter_context(_listening(settings.host, settings.port))
-        platform = stack.enter_context(contextlib.closing(Platform.open(data_dir, channel=SideChannel())))
+        tracing = Tracing.to(settings.otlp_endpoint, SERVER)
+        opened = Platform.open(data_dir, channel=SideChannel(), tracing=tracing)
+        platform = stack.enter_context(contextlib.closing(opened))
         doors = Doors(_uvicorn(platform, tls), platform.waiters.close)
         _end_on_signals(doors)
         _start_parts(stack, platform, doors)
@@ -181,7 +185,7 @@ def _uvicorn(platform: Platform, tls: TlsFiles | None) -> uvicorn.Config:
 def _start_parts(stack: ExitStack, platform: Platform, doors: Doors) -> None:
     """Threads and children, from the writer outwards; readiness asks each of them."""
     installation, engine = platform.installation, platform.engine
-    sequencer = Part("sequencer", Sequencer.of(installation, engine).run, doors.fail)
+    sequencer = Part("sequencer", Sequencer.of(installation, engine, observers=platform.observers).run, doors.fail)
     projector = Part("projector", platform.projector.run, doors.fail)
     dispatcher = Dispatcher()
     runner = Part("dispatcher", EmbeddedRunner(installation, engine, [dispatcher]).run, doors.fail)
@@ -195,6 +199,7 @@ def _start_parts(stack: ExitStack, platform: Platform, doors: Doors) -> None:
         stack.enter_context(part.running())
     seat = TrainerSeat(installation.data_dir, platform.channel, dispatcher, installation.producer("worker"))
     supervisor = _children(installation.data_dir, seat)
+    platform.metrics.watch(Processes(supervisor.process_ids, supervisor.starts))
     supervisor.start()
     stack.callback(supervisor.stop, CHILDREN_SECONDS)
     platform.checks.update(

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from producers.identities import Producer
     from producers.installation import Installation
     from producers.submitter import Submitter
+    from producers.telemetry.traces import Tracing
     from projections.models import Run
     from projections.projector import Projector
     from projections.queries import Views
@@ -93,6 +94,7 @@ class Submission:
         views: Views,
         channel: SideChannel,
         vault: Vault,
+        tracing: Tracing,
     ) -> None:
         self._clock = installation.clock
         self._gateway: Producer = installation.producer("gateway")
@@ -102,6 +104,7 @@ class Submission:
         self._views = views
         self._channel = channel
         self._vault = vault
+        self._tracing = tracing
         self._memory = Memory()
 
     def send(self, asked: Asked, command: Command) -> Reply:
@@ -224,7 +227,8 @@ class Submission:
             correlation=asked.correlation,
             trace=asked.trace,
         )
-        return self._submitter.submit_and_wait(self._gateway, envelope, DECISION_SECONDS)
+        with self._tracing.span(f"submit {envelope.command_type}", command_id=envelope.command_id):
+            return self._submitter.submit_and_wait(self._gateway, envelope, DECISION_SECONDS)
 
     def _settled(self, asked: Asked, reply: Reply, command: Command) -> Reply:
         """The reply of an accepted command, once the views show it."""

@@ -3,9 +3,9 @@
 The parent keeps a :class:`SideChannel`; a child reaches it by one end of a socket pair that it inherits. Frames are
 ``uint32 header length || JSON header || uint64 body length || body``, big-endian. Requests of the child:
 ``{"op": "input", "id": hex}`` (answer ``{"found": bool}`` and the body), ``{"op": "drop", "id": hex}``,
-``{"op": "result", "id": hex}`` with a body, ``{"op": "ready", "worker": id}`` (each answered ``{"ok": true}``).
-Not answered: ``{"op": "stream", "id": hex}`` with a body, a frame of the operation's stream, and its
-``{"op": "end", "id": hex}``.
+``{"op": "result", "id": hex}`` with a body, ``{"op": "ready", "worker": id}``, ``{"op": "measures"}`` with a body (see
+``measures.py``; each answered ``{"ok": true}``). Not answered: ``{"op": "stream", "id": hex}`` with a body, a frame of
+the operation's stream, and its ``{"op": "end", "id": hex}``.
 An input is ``salt (32) || canonical bytes``. A fetched input is kept until it is dropped.
 """
 
@@ -17,7 +17,7 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 from tensorguard.commitment import SALT_BYTES
@@ -73,11 +73,25 @@ class Connection:
         self.child.close()
 
 
+class Listener(Protocol):
+    """Who is told what passes; from the threads that serve the children."""
+
+    def passed(self, received: int, sent: int) -> None:
+        """So many bytes of a child's request and of its answer."""
+
+    def measured(self, connection: Connection, data: bytes) -> None:
+        """A child reported measures."""
+
+    def gone(self, connection: Connection) -> None:
+        """A child is gone."""
+
+
 class SideChannel:
     """The parent's end. Every method may be called from any thread."""
 
     def __init__(self, limits: ChannelLimits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits or ChannelLimits()
+        self.listener: Listener | None = None
         self._clock = clock
         self._lock = threading.Lock()
         self._inputs: dict[bytes, bytes] = {}
@@ -118,6 +132,12 @@ class SideChannel:
         """Bytes of inputs that wait."""
         with self._lock:
             return self._input_bytes
+
+    @property
+    def result_bytes(self) -> int:
+        """Bytes of results that are kept."""
+        with self._lock:
+            return self._result_bytes
 
     def put_result(self, operation_id: bytes, data: bytes) -> None:
         """Keep a result for its time; the oldest give way when there are too many bytes."""
@@ -162,6 +182,8 @@ class SideChannel:
             while (frame := _receive(connection.server)) is not None:
                 if (answer := self._answer(connection, *frame)) is not None:
                     _send(connection.server, *answer)
+                if self.listener is not None:
+                    self.listener.passed(len(frame[1]), len(answer[1]) if answer else 0)
         except (OSError, ChannelError, ValueError, KeyError, TypeError) as error:
             log.warning("side_channel_broken", error=type(error).__name__)
         finally:
@@ -169,6 +191,8 @@ class SideChannel:
                 self._streams.end(operation_id)
             connection.server.close()
             connection.closed.set()
+            if self.listener is not None:
+                self.listener.gone(connection)
 
     def _answer(
         self, connection: Connection, header: dict[str, Any], body: bytes
@@ -191,6 +215,9 @@ class SideChannel:
                 self.put_result(bytes.fromhex(header["id"]), body)
             case "ready":
                 connection.ready.set()
+            case "measures":
+                if self.listener is not None:
+                    self.listener.measured(connection, body)
             case _:
                 raise ChannelError("A child asked for something that the side channel does not know.")
         return {"ok": True}, b""
@@ -235,6 +262,10 @@ class ChannelClient:
     def end_stream(self, operation_id: bytes) -> None:
         """End an operation's stream; no error if it streamed nothing."""
         self._tell({"op": "end", "id": operation_id.hex()})
+
+    def report(self, measures: bytes) -> None:
+        """Tell the parent what was measured (see :class:`processors.measures.Measures`)."""
+        self._ask({"op": "measures"}, measures)
 
     def ready(self, worker: str) -> None:
         """Tell the parent that operations can be executed now."""

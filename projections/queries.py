@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import Engine, Select, select
+from sqlalchemy import Engine, Select, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -109,6 +109,17 @@ class Views:
     def operation(self, chain: str, operation_id: str) -> Operation | None:
         """An operation of this chain."""
         return self._get(Operation, chain, operation_id)
+
+    def pending_operations(self) -> dict[str, int]:
+        """How many operations of all chains have no outcome yet, by kind."""
+        query = select(Operation.kind, func.count()).where(Operation.status == "pending").group_by(Operation.kind)
+        with self._asking() as session:
+            return {kind: count for kind, count in session.execute(query)}  # noqa: C416 -- rows are no pairs to dict()
+
+    def open_runs(self) -> int:
+        """How many runs of all chains are not closed."""
+        with self._asking() as session:
+            return session.scalar(select(func.count()).select_from(Run).where(Run.closed_at.is_(None))) or 0
 
     def artifact(self, chain: str, artifact_id: str) -> Artifact | None:
         """A checkpoint of this chain."""

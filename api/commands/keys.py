@@ -8,7 +8,7 @@ import typer
 from tensorguard.errors import UsageError
 
 from api.commands.common import AsJson, CommandError, DataDir, Tenant, show, table, views_of, workbench
-from api.keys import SCOPES, keyed_hash, new_key
+from api.keys import DEFAULT_SCOPES, SCOPES, keyed_hash, new_key
 
 NAME = "keys"
 app = typer.Typer(help="Issue, revoke and list API keys.", no_args_is_help=True)
@@ -20,7 +20,9 @@ def issue(
     tenant: Tenant,
     scope: Annotated[
         list[str] | None,
-        typer.Option("--scope", help=f"What it may do; may be repeated, all by default: {', '.join(SCOPES)}."),
+        typer.Option(
+            "--scope", help=f"What it may do; may be repeated: {', '.join(SCOPES)}. All but metrics by default."
+        ),
     ] = None,
     *,
     as_json: AsJson = False,
@@ -28,7 +30,7 @@ def issue(
     """Issue a key. It is shown this once; the ledger holds its keyed hash alone."""
     from schemas.commands import IssueApiKey  # noqa: PLC0415 -- light start
 
-    scopes = tuple(dict.fromkeys(scope or SCOPES))
+    scopes = tuple(dict.fromkeys(scope or DEFAULT_SCOPES))
     if unknown := set(scopes) - SCOPES.keys():
         raise UsageError(f"No scope is called {min(unknown)!r}.", next_step=f"Use {', '.join(SCOPES)}.")
     key = new_key()

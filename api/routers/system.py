@@ -1,4 +1,4 @@
-"""What needs no key: health, readiness, and the trust root that auditors start from."""
+"""Of the server as a whole: health, readiness and the trust root without a key, metrics with an operator's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from api import responses as r
-from api.routers.common import PlatformOf, run_in_threadpool
+from api.auth import Watcher
+from api.observability.metrics import CONTENT_TYPE
+from api.routers.common import PlatformOf, errors, run_in_threadpool
 
 router = APIRouter(tags=["system"])
 
@@ -36,3 +38,13 @@ async def trust_root(platform: PlatformOf) -> Response:
     """The keys that an auditor checks everything against. Compare it with a copy that you got another way."""
     data = await run_in_threadpool(platform.installation.trust_root_path.read_bytes)
     return Response(data, media_type="application/json")
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' text format"}, **errors()},
+)
+async def metrics(_: Watcher, platform: PlatformOf) -> Response:
+    """Figures of this server for Prometheus; none of them names a tenant or a run."""
+    return Response(await run_in_threadpool(platform.metrics.exposition), media_type=CONTENT_TYPE)

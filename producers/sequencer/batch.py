@@ -17,12 +17,14 @@ from producers.deciders.context import Rejected
 from producers.deciders.registry import REJECTIONS_STREAM
 from producers.engines.port import ACCEPTED, REFUSED, REJECTED, Append, Commit, IntakeEntry, Quarantined, Reply
 from producers.errors import ClockError
+from producers.sequencer.observing import Decided
 from producers.sequencer.seal import Sealer, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from producers.sequencer.fold import ChainFold
+    from schemas.base import Event
 
 _log = structlog.get_logger("sequencer")
 QUARANTINED = "undecidable"
@@ -52,6 +54,7 @@ class Batch:
     time_after: Callable[[int], int]
     drafts: dict[str, ChainFold] = field(default_factory=dict)
     replies: dict[tuple[bytes, str], Reply] = field(default_factory=dict)
+    decided: list[Decided] = field(default_factory=list)
     _records: defaultdict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     _quarantined: list[Quarantined] = field(default_factory=list)
     _position: int | None = None
@@ -105,19 +108,21 @@ class Batch:
         verdict = judge.judge(
             presented, identity, chain=envelope.chain, now=now, find=draft.find, version_of=draft.version_of
         )
-        self._seal(sealer, presented, verdict)
+        events = self._seal(sealer, presented, verdict)
         self._draft_of(envelope.chain).adopt(draft)
         self._records[envelope.chain] += sealer.records
-        self._reply(presented, verdict, draft.head.size)
+        reply = self._reply(presented, verdict, draft.head.size)
+        self.decided.append(Decided(envelope, reply.outcome, reply.code, events))
 
-    def _seal(self, sealer: Sealer, presented: judge.Presented, verdict: judge.Verdict) -> None:
+    def _seal(self, sealer: Sealer, presented: judge.Presented, verdict: judge.Verdict) -> tuple[Event, ...]:
         if isinstance(verdict, Rejected):
-            event = judge.rejection_event(presented.envelope, verdict)
-            sealer.seal(presented, REJECTIONS_STREAM, (event,))
-        else:
-            sealer.seal(presented, verdict.stream, verdict.events)
+            rejection = judge.rejection_event(presented.envelope, verdict)
+            sealer.seal(presented, REJECTIONS_STREAM, (rejection,))
+            return (rejection,)
+        sealer.seal(presented, verdict.stream, verdict.events)
+        return verdict.events
 
-    def _reply(self, presented: judge.Presented, verdict: judge.Verdict, size: int) -> None:
+    def _reply(self, presented: judge.Presented, verdict: judge.Verdict, size: int) -> Reply:
         envelope, digest = presented.envelope, sha256(presented.envelope.body).digest()
         rejected = isinstance(verdict, Rejected)
         count = 1 if isinstance(verdict, Rejected) else len(verdict.events)
@@ -125,9 +130,11 @@ class Batch:
         outcome = REJECTED if rejected else ACCEPTED
         reply = Reply(envelope.command_id, outcome, envelope.chain, size - count, size - 1, code, detail, digest)
         self.replies[envelope.command_id, envelope.chain] = reply
+        return reply
 
     def _refuse(self, envelope: Envelope | None, code: str, detail: str) -> None:
         """Answer without a record; what does not even name a command id has nobody to answer to."""
+        self.decided.append(Decided(envelope, REFUSED, code, ()))
         if envelope is None or self._decided_before(envelope):
             return
         digest = sha256(envelope.body).digest()

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
 from producers.engines.errors import StorageFullError
+from producers.logs import place_of
 from producers.sequencer import snapshot
 from producers.sequencer.batch import Batch, Founder
 from producers.sequencer.fold import ChainFold
+from producers.sequencer.observing import Round
 from producers.sequencer.recover import recover
 from producers.sequencer.seal import Writer
 from producers.sequencer.timekeeper import Timekeeper
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from producers.clock import Clock
     from producers.engines.port import LogEngine
     from producers.installation import Installation
+    from producers.sequencer.observing import Observer
 
 _log = structlog.get_logger("sequencer")
 
@@ -57,6 +61,7 @@ class Sequencer:
         founder: Founder,
         limits: Limits | None = None,
         accept_clock: bool = False,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._engine = engine
         self._time = Timekeeper(clock)
@@ -64,12 +69,19 @@ class Sequencer:
         self._founder = founder
         self._limits = limits or Limits()
         self._accept_clock = accept_clock
+        self._observers = tuple(observers)
         self._writer: Writer | None = None
         self._folds: dict[str, ChainFold] = {}
         self._snapshots: dict[str, int] = {}
 
     @classmethod
-    def of(cls, installation: Installation, engine: LogEngine, limits: Limits | None = None) -> Sequencer:
+    def of(
+        cls,
+        installation: Installation,
+        engine: LogEngine,
+        limits: Limits | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> Sequencer:
         """The sequencer of an installation."""
         founder = Founder(installation.origin, installation.producer("authority").public_key)
         writer = f"{socket.gethostname()}/{os.getpid()}"
@@ -80,6 +92,7 @@ class Sequencer:
             founder=founder,
             limits=limits,
             accept_clock=installation.settings.accept_clock,
+            observers=observers,
         )
 
     def open(self) -> Writer:
@@ -117,11 +130,13 @@ class Sequencer:
         entries = self._engine.intake(self._engine.intake_position(), self._limits.batch)
         if not entries:
             return 0
+        began = time.time_ns()
         batch = Batch(writer, self._founder, self._fold_of, self._engine.reply, self._time.now)
         for entry in entries:
             batch.take(entry)
         self._engine.commit(batch.commit())
         self._adopt(batch)
+        self._tell(batch, began)
         self._take_snapshots(lambda fold: max(self._limits.snapshot_every, len(fold.streams)))
         return len(entries)
 
@@ -153,6 +168,14 @@ class Sequencer:
         for chain, draft in batch.drafts.items():
             if draft.head.size:
                 self._folds.setdefault(chain, ChainFold(chain)).adopt(draft)
+
+    def _tell(self, batch: Batch, began: int) -> None:
+        told = Round(batch.decided, began, time.time_ns())
+        for observer in self._observers:
+            try:
+                observer.committed(told)
+            except Exception as error:  # noqa: BLE001 -- what only watches must not stop the writer
+                _log.error("observer_failed", observer=type(observer).__name__, **place_of(error))
 
     def _take_snapshots(self, every: Callable[[ChainFold], int]) -> None:
         try:

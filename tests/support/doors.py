@@ -24,6 +24,7 @@ from producers.deciders.registry import stream_of
 from producers.engines.port import Reply
 from producers.identities import Producer, make_envelope
 from producers.sequencer import Sequencer, SequencerLock
+from producers.telemetry.traces import Tracing
 from schemas import commands as c
 from schemas.base import Command
 from schemas.types import ExecutionPlan, ModelFile
@@ -46,7 +47,7 @@ def running(platform: Platform) -> Iterator[None]:
     stop = threading.Event()
     lock = SequencerLock(platform.installation.data_dir)
     lock.acquire()
-    sequencer = Sequencer.of(platform.installation, platform.engine)
+    sequencer = Sequencer.of(platform.installation, platform.engine, observers=platform.observers)
     threads = [
         threading.Thread(target=sequencer.run, args=(stop,)),
         threading.Thread(target=platform.projector.run, args=(stop,)),
@@ -238,10 +239,14 @@ def opening(device: Producer, package_id: bytes, digest: bytes, now: int, comman
 
 @contextlib.contextmanager
 def open_doors(
-    data_dir: Path, *, limits: DoorLimits | None = None, channel: SideChannel | None = None
+    data_dir: Path,
+    *,
+    limits: DoorLimits | None = None,
+    channel: SideChannel | None = None,
+    tracing: Tracing | None = None,
 ) -> Iterator[Doors]:
     """A platform on a data directory, at work, and a client of it."""
-    platform = Platform.open(data_dir, limits=limits, channel=channel)
+    platform = Platform.open(data_dir, limits=limits, channel=channel, tracing=tracing)
     try:
         with running(platform), TestClient(create_app(platform), raise_server_exceptions=False) as client:
             yield Doors(platform, client)

@@ -1,0 +1,1 @@
+"""What an operator watches: metrics of requests, decisions, children and what lags behind."""

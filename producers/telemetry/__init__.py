@@ -1,0 +1,1 @@
+"""What a process tells of itself beside its logs: spans of a trace."""

@@ -1,0 +1,210 @@
+"""What a scrape says is what happened, no more is said of anybody, and the page names all of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from api.observability.metrics import Metrics
+from api.observability.standing import Processes, usage_of
+from processors.channel import ChannelClient, SideChannel
+from processors.errors import ChannelError
+from processors.measures import Measures, Meter
+from tests.support.doors import OTHER, TENANT, Doors
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
+ROW = re.compile(r"^\| `(tensorguard_\w+)` \| (\w+) \| ([^|]+) \|", re.MULTILINE)
+LABEL = re.compile(r"`(\w+)`")
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+class Scrape:
+    """What was exposed: families by name, samples by name and labels."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.families = {family.name: family for family in text_string_to_metric_families(text)}
+        self._samples = {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in self.families.values()
+            for sample in family.samples
+        }
+
+    def value(self, name: str, **labels: str) -> float:
+        return self._samples.get((f"tensorguard_{name}", frozenset(labels.items())), 0.0)
+
+    def labels(self) -> set[tuple[str, str]]:
+        return {pair for _, labels in self._samples for pair in labels}
+
+
+def scrape(doors: Doors) -> Scrape:
+    key = doors.issue(OTHER, ("metrics",))
+    response = doors.call("GET", "/metrics", key=key)
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    return Scrape(response.text)
+
+
+def test_the_page_names_every_metric_with_its_type_and_labels(doors: Doors) -> None:
+    run = doors.create()
+    doors.worker.take(run)
+    doors.worker.gradient(doors.forward_backward(run))
+    watched = doors.platform.metrics
+    watched.watch(Processes(lambda: {"signer": None}, lambda: {"signer": 1}))
+    exposed = {}
+    for family in scrape(doors).families.values():
+        suffix = "_total" if family.type == "counter" else ""
+        names = {name for sample in family.samples for name in sample.labels} - {"le"}
+        exposed[family.name + suffix] = (family.type, names)
+    named = {name: (kind, set(LABEL.findall(labels))) for name, kind, labels in ROW.findall(PAGE)}
+    assert {name: kind for name, (kind, _) in named.items()} == {name: kind for name, (kind, _) in exposed.items()}
+    for name, (_, labels) in exposed.items():
+        assert labels in (set(), named[name][1]), name
+
+
+def test_work_moves_the_figures_by_as_much_as_was_done(doors: Doors) -> None:
+    run = doors.create()
+    doors.worker.take(run)
+    first, second = doors.forward_backward(run), doors.forward_backward(run)
+    waiting = scrape(doors)
+    assert (waiting.value("queue_depth", kind="forward_backward"), waiting.value("open_runs")) == (2, 1)
+    doors.worker.gradient(first)
+    doors.worker.gradient(second)
+    done = scrape(doors)
+    assert done.value("queue_depth", kind="forward_backward") == 0
+    assert done.value("tokens_total", kind="trained") == 16
+    assert done.value("leases_total") == 1
+    assert done.value("events_total", event="ForwardBackwardCompleted") == 2
+    assert done.value("commands_total", command="SubmitForwardBackward", outcome="accepted") == 2
+    assert done.value("ledger_lag_records") == 0
+    assert done.value("signer_lag_records") == done.value("ledger_records") > 0  # nobody signs here
+    assert 0 < done.value("signer_lag_records_most") < done.value("signer_lag_records")
+
+
+def test_requests_are_counted_by_template_and_status_and_rejections_by_code(doors: Doors) -> None:
+    run = doors.create()
+    assert doors.call("GET", f"/v1/training_clients/{run}").status_code == 200
+    assert doors.call("GET", "/v1/futures/" + "a" * 32).status_code == 404
+    assert doors.call("GET", "/nowhere/secret-path?token=x").status_code == 404
+    assert doors.call("POST", f"/v1/training_clients/{run}/optim_step", json={}).status_code == 409
+    found = scrape(doors)
+    template = "/v1/training_clients/{training_client_id}"
+    assert found.value("requests_total", method="GET", route=template, status="200") == 1
+    assert found.value("requests_total", method="GET", route="/v1/futures/{future_id}", status="404") == 1
+    assert found.value("requests_total", method="GET", route="unknown", status="404") == 1
+    assert found.value("request_seconds_count", method="GET", route=template) == 1
+    assert sum(v for (n, _), v in found._samples.items() if n == "tensorguard_rejected_commands_total") == 1
+
+
+def test_no_tenant_run_or_path_is_in_a_scrape(doors: Doors) -> None:
+    run = doors.create()
+    doors.forward_backward(run)
+    doors.call("GET", f"/v1/training_clients/{run}", key=doors.other_key)
+    doors.call("GET", "/somewhere/else?with=query")
+    text = scrape(doors).text
+    for named in (run, TENANT, OTHER, "somewhere", "query", doors.key[7:23]):
+        assert named not in text
+
+
+@pytest.mark.parametrize("scopes", [("read", "train", "package", "audit"), ()])
+def test_a_tenants_key_reads_no_metrics(doors: Doors, scopes: tuple[str, ...]) -> None:
+    assert doors.call("GET", "/metrics", key=doors.issue(TENANT, scopes)).status_code == 403
+    assert doors.client.get("/metrics").status_code == 401
+
+
+def test_two_platforms_count_apart() -> None:
+    one, other = Metrics(), Metrics()
+    one.answered("GET", "/healthz", 200, 0.1)
+    assert b'route="/healthz"' in one.exposition()
+    assert b'route="/healthz"' not in other.exposition()
+
+
+@contextmanager
+def a_child(metrics: Metrics) -> Iterator[ChannelClient]:
+    channel = SideChannel()
+    channel.listener = metrics
+    connection = channel.connect()
+    client = ChannelClient(connection.child)
+    try:
+        yield client
+    finally:
+        client.close()
+        assert connection.closed.wait(10)
+
+
+def test_a_dead_childs_sums_stay_and_its_levels_go() -> None:
+    metrics = Metrics()
+    with a_child(metrics) as child:
+        meter = Meter(child.report, lambda: {"adapters": 3.0})
+        meter.took("optim_step", 0.25)
+        meter.took("checkpoint", 1.5)
+        meter.tell(now=True)
+        alive = Scrape(metrics.exposition().decode())
+    dead = Scrape(metrics.exposition().decode())
+    assert (alive.value("adapters_in_memory"), dead.value("adapters_in_memory")) == (3, 0)
+    assert dead.value("operation_seconds_sum", kind="optim_step") == 0.25
+    assert dead.value("checkpoint_seconds_count") == 1
+
+
+def test_a_meter_reports_once_a_second_and_nothing_twice() -> None:
+    now, reports = [0.0], []
+    meter = Meter(reports.append, seconds=lambda: now[0])
+    for at in (0.0, 0.5, 0.9, 1.1, 1.2):
+        now[0] = at
+        meter.took("sample", at)
+        meter.tell()
+    meter.tell(now=True)
+    assert [Measures.from_bytes(each).times for each in reports] == [
+        {"sample": [0.0]},
+        {"sample": [0.5, 0.9, 1.1]},
+        {"sample": [1.2]},
+    ]
+
+
+MALFORMED = {
+    "no json": b"{",
+    "no object": b"[]",
+    "times missing": b'{"levels": {}}',
+    "not a number": b'{"times": {"a": ["x"]}, "levels": {}}',
+    "negative": b'{"times": {"a": [-1]}, "levels": {}}',
+    "infinite": b'{"times": {}, "levels": {"a": Infinity}}',
+    "no name": b'{"times": {"": [1]}, "levels": {}}',
+    "long name": b'{"times": {"' + b"a" * 65 + b'": [1]}, "levels": {}}',
+    "times no list": b'{"times": {"a": 1}, "levels": {}}',
+}
+
+
+@pytest.mark.parametrize("data", MALFORMED.values(), ids=MALFORMED.keys())
+def test_malformed_measures_change_nothing_and_end_no_channel(data: bytes) -> None:
+    with pytest.raises(ChannelError):
+        Measures.from_bytes(data)
+    metrics = Metrics()
+    with a_child(metrics) as child:
+        before = Scrape(metrics.exposition().decode()).families.keys()
+        child.report(data)
+        child.report(Measures({"an unknown name": [1.0]}, {}).to_bytes())
+        assert Scrape(metrics.exposition().decode()).families.keys() == before
+        assert child.input(bytes(16)) is None
+
+
+def test_a_process_is_up_until_it_is_gone() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        mine, theirs = usage_of(os.getpid()), usage_of(child.pid)
+        assert mine is not None
+        assert theirs is not None
+        assert mine.resident_bytes > 1 << 20
+        child.communicate(b"\n", timeout=20)
+    assert usage_of(child.pid) is None
+    metrics = Metrics()
+    metrics.watch(Processes(lambda: {"trainer": child.pid, "signer": None}, lambda: {"trainer": 2}))
+    found = Scrape(metrics.exposition().decode())
+    assert [found.value("process_up", process=name) for name in ("server", "trainer", "signer")] == [1, 0, 0]
+    assert found.value("process_starts_total", process="trainer") == 2
