@@ -52,6 +52,12 @@ KINDS: dict[str, Kind] = {
     ),
     "https_required": Kind(403, "Only by HTTPS", "Use the server's https:// address; make a new key if it was sent."),
     "unsupported_media_type": Kind(415, "Not that content type", "Send application/json, or what /openapi.json names."),
+    "unsupported_encoding": Kind(
+        415, "Not that content encoding", "Compress with one of the Accept-Encoding header's encodings, or not at all."
+    ),
+    "malformed_encoding": Kind(
+        400, "The body does not decompress", "Send one whole stream, compressed as Content-Encoding says."
+    ),
     "idempotency_key_reused": Kind(422, "The idempotency key is taken", "Use a fresh key for every different request."),
     "quota_exceeded": Kind(429, "Too much is waiting", "Wait for futures to finish, then send it again."),
     # Batches and settings.

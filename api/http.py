@@ -15,6 +15,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from api import problems
+from api.bodies import ENCODINGS, RequestBody
 from api.errors import ApiError
 from producers.logs import place_of
 from producers.telemetry.traces import Parent, Tracing, trace_of
@@ -35,8 +36,8 @@ _QUIET = frozenset({"/healthz", "/readyz"})
 log = structlog.get_logger(__name__)
 
 
-class _TooLargeError(Exception):
-    """The body went over the limit while it came in; whoever reads it may turn this into an answer of its own."""
+class _RefusedBodyError(Exception):
+    """The body cannot be taken as it came in; whoever reads it may turn this into an answer of its own."""
 
 
 class Guard:
@@ -73,8 +74,8 @@ class Guard:
                 await exchange.answer(ApiError("https_required", "The request came in the clear."))
             else:
                 await self._app(scope, exchange.receive, exchange.send)
-        except _TooLargeError:
-            log.info("body_too_large")
+        except _RefusedBodyError:
+            log.info("body_refused")
         except Exception as error:  # noqa: BLE001 -- the last line: nothing of the fault may reach the client
             log.error("fault", **place_of(error))  # noqa: TRY400 -- the text of the exception may hold a payload
             await exchange.answer(ApiError("internal_error", "The server failed to answer this request."))
@@ -85,7 +86,8 @@ class _Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, body_bytes: int, trace: bytes | None) -> None:
         self._scope, self._receive, self._send = scope, receive, send
-        self._limit = self._room = body_bytes
+        self._body = RequestBody(scope["headers"], body_bytes)
+        self._refusal: ApiError | None = None
         self._status = 0
         self._started = time.monotonic()
         self._request_id = secrets.token_bytes(16)
@@ -94,24 +96,26 @@ class _Exchange:
 
     async def receive(self) -> Message:
         message = await self._receive()
-        self._room -= len(message.get("body", b""))
-        if self._too_large:
-            raise _TooLargeError
+        if message["type"] == "http.request":
+            message["body"] = self._taken(message)
         return message
 
-    @property
-    def _too_large(self) -> bool:
-        return self._room < 0
+    def _taken(self, message: Message) -> bytes:
+        try:
+            return self._body.take(message.get("body", b""), last=not message.get("more_body", False))
+        except ApiError as refusal:
+            self._refusal = refusal
+            raise _RefusedBodyError from refusal
 
     async def send(self, message: Message) -> None:
-        if self._too_large:
-            return
-        await self._pass_on(message)
+        if self._refusal is None:
+            await self._pass_on(message)
 
     async def _pass_on(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            message["headers"] = [*message.get("headers", ()), (REQUEST_ID.encode(), self._request_id.hex().encode())]
+            own = ((REQUEST_ID.encode(), self._request_id.hex().encode()), (b"accept-encoding", ENCODINGS.encode()))
+            message["headers"] = [*message.get("headers", ()), *own]
         await self._send(message)
 
     async def answer(self, error: ApiError) -> None:
@@ -121,8 +125,8 @@ class _Exchange:
 
     async def finish(self) -> tuple[int, float]:
         """Answer what the app could not, and log the request; its status, and the seconds that it took."""
-        if self._too_large:
-            await self.answer(ApiError("body_too_large", f"A body may have {self._limit} bytes."))
+        if self._refusal is not None:
+            await self.answer(self._refusal)
         route = getattr(self._scope.get("route"), "path", None)
         seconds = time.monotonic() - self._started
         write = log.debug if route in _QUIET else log.info

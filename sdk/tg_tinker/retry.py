@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
+_DIGITS = 9
 AGAIN = frozenset({429, 502, 503, 504})
 
 
@@ -29,10 +32,9 @@ Outcome = Response | Unreachable
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Exponential backoff with full jitter, for at most ``most_seconds`` in all.
+    """Exponential backoff with full jitter, for at most ``most_seconds`` in all; 0 never sends anything twice.
 
-    ``most_seconds=0`` never sends anything twice. A server's Retry-After is a floor of the pause, up to
-    ``longest_pause``.
+    A server's Retry-After comes on top, whole: a client that may not wait so long gives up at once.
     """
 
     most_seconds: float = 60.0
@@ -47,13 +49,22 @@ class RetryPolicy:
         if isinstance(outcome, Response) and outcome.status not in AGAIN:
             return None
         longest = min(self.longest_pause, self.first_pause * 2.0 ** min(attempt, 16))
-        pause = longest * (0.5 + 0.5 * jitter)
-        if isinstance(outcome, Response):
-            pause = max(pause, min(self.longest_pause, retry_after(outcome)))
-        return pause
+        asked = retry_after(outcome) if isinstance(outcome, Response) else 0.0
+        return asked + longest * jitter
 
 
 def retry_after(response: Response) -> float:
-    """The seconds that a Retry-After header asks for; 0 without one, or when it is a date."""
+    """The seconds that a Retry-After header (RFC 9110) asks for; 0 without one. A date counts from the answer's own."""
     text = response.headers.get("retry-after", "")
-    return float(text) if text.isascii() and text.isdecimal() else 0.0
+    if text.isascii() and text.isdecimal() and len(text) <= _DIGITS:
+        return float(text)
+    until, now = _moment(text), _moment(response.headers.get("date", ""))
+    return max(0.0, (until - now).total_seconds()) if until and now else 0.0
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 import httpx
 
+from tg_tinker.compression import Compression
 from tg_tinker.errors import ClientClosedError
 from tg_tinker.flows import Flow, Pause, Request, Surroundings
 from tg_tinker.retry import Outcome, Response, Unreachable
@@ -33,6 +34,7 @@ class Transport:
         }
         if trusted is not None:  # else what httpx trusts: SSL_CERT_FILE, or the authorities it brings
             self._options["verify"] = trusted
+        self._compression = Compression(base_url)
         self._closed = threading.Event()
         self._client = httpx.Client(**self._options)
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
@@ -71,7 +73,8 @@ class Transport:
 
     def _send(self, request: Request) -> Outcome:
         try:
-            with self._client.stream(**_arguments(request)) as answer:
+            with self._client.stream(**self._arguments(request)) as answer:
+                self._compression.learn(answer.headers)
                 if request.into is None or not answer.is_success:
                     return Response(answer.status_code, answer.read(), dict(answer.headers))
                 with request.into.open("wb") as file:
@@ -84,7 +87,8 @@ class Transport:
 
     async def _send_async(self, request: Request) -> Outcome:
         try:
-            async with self._async_client().stream(**_arguments(request)) as answer:
+            async with self._async_client().stream(**self._arguments(request)) as answer:
+                self._compression.learn(answer.headers)
                 if request.into is None or not answer.is_success:
                     return Response(answer.status_code, await answer.aread(), dict(answer.headers))
                 with request.into.open("wb") as file:
@@ -94,6 +98,17 @@ class Transport:
         except httpx.RequestError as error:
             check_trust(error)
             return Unreachable(type(error).__name__)
+
+    def _arguments(self, request: Request) -> dict[str, Any]:
+        headers, body = self._compression.apply(request.headers, request.body)
+        return {
+            "method": request.method,
+            "url": request.path,
+            "params": dict(request.query),
+            "headers": headers,
+            "content": body,
+            "timeout": httpx.Timeout(request.seconds, connect=CONNECT_SECONDS),
+        }
 
     def _async_client(self) -> httpx.AsyncClient:
         loop = asyncio.get_running_loop()
@@ -116,14 +131,3 @@ class Transport:
         client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.aclose()
-
-
-def _arguments(request: Request) -> dict[str, Any]:
-    return {
-        "method": request.method,
-        "url": request.path,
-        "params": dict(request.query),
-        "headers": dict(request.headers),
-        "content": request.body,
-        "timeout": httpx.Timeout(request.seconds, connect=CONNECT_SECONDS),
-    }

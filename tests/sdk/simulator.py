@@ -6,6 +6,7 @@ trains nothing: an operation completes with made-up numbers, at once or, while `
 
 from __future__ import annotations
 
+import gzip
 import json
 import secrets
 import sys
@@ -309,7 +310,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in ("429", "503"):
             document = ProblemError("quota_exceeded" if fault == "429" else "ledger_unavailable", int(fault)).document
             return self._answer(
-                int(fault), json.dumps(document).encode(), {"Retry-After": "1"} if fault == "429" else {}
+                int(fault), json.dumps(document).encode(), {"Retry-After": "0"} if fault == "429" else {}
             )
         if fault == "500":
             return self._answer(500, b"<html>oh no</html>", {})
@@ -326,6 +327,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _read(self) -> Seen:
         parts = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         headers = {name.lower(): value for name, value in self.headers.items()}
         seen = Seen(self.command, parts.path, query, headers, json.loads(body) if body else {})
@@ -354,6 +357,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
+        self.send_header("Accept-Encoding", "gzip, zstd")
         for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
