@@ -70,6 +70,11 @@ KINDS: dict[str, Kind] = {
     "wrong_dtype": Kind(422, "Not integers", _BATCH),
     "token_out_of_vocabulary": Kind(422, "A token outside the vocabulary", _TOKENIZER),
     "sequence_too_long": Kind(422, "Too long for the model", "Cut the sequences to the model's max_positions."),
+    "chat_template_refused": Kind(
+        422,
+        "No template for these messages",
+        "Send prompts or tokens instead of messages, or the roles and their order that the model's template knows.",
+    ),
     "batch_too_large": Kind(
         422, "Too large a batch", "Send fewer rows; several batches may be accumulated before a step."
     ),

@@ -6,23 +6,26 @@ import inspect
 import itertools
 import os
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from processors.trainer.biases import RunBiases
-from processors.trainer.errors import OperationFailedError
+from processors.trainer.errors import ChatTemplateError, OperationFailedError
+from processors.trainer.mixing import naming
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from jinja2 import TemplateError
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 DTYPE = torch.float32
 ALL_LINEAR = "all-linear"
+MIXED, BARE = "", "__base__"
 
 
 class SharedBase:
@@ -137,6 +141,26 @@ class SharedBase:
             self._active = (name, training)
         return model
 
+    def mixes(self, name: str) -> bool:
+        """Whether rows of this adapter can share a pass with rows of others: a plain LoRA without biases of its own."""
+        return not self._biases.of(name) and not getattr(self._loaded.peft_config[name], "use_dora", False)
+
+    @contextmanager
+    def serving(self, names: Sequence[str | None]) -> Iterator[Callable[..., Any]]:
+        """The model in evaluation mode for rows that each have an adapter, or None: the base as it was registered.
+
+        Several different ones must all mix (see :meth:`mixes`); gradients are for the caller to switch off.
+        """
+        if len(set(names)) == 1 and names[0] is not None:
+            yield self.activate(names[0], training=False)
+            return
+        if self._active != (MIXED, False):
+            self._deactivate()
+            self.base.eval()
+            self._active = (MIXED, False)
+        with naming(self.base, [BARE if name is None else name for name in names]):
+            yield self.base
+
     def _deactivate(self) -> None:
         self._biases.restore()
         self._active = None
@@ -160,6 +184,23 @@ class SharedBase:
         tokens: list[int] = self.tokenizer(text)["input_ids"]
         start = self.tokenizer.bos_token_id
         return tokens or [self.tokenizer.eos_token_id if start is None else start]
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """The token ids of a conversation by the tokenizer's template, up to where the model is to answer.
+
+        Raises:
+            ChatTemplateError: there is no template, or it refuses these messages.
+        """
+        if not self.tokenizer.chat_template:
+            raise ChatTemplateError("The model's tokenizer has no chat template.")
+        try:
+            encoded: Any = self.tokenizer.apply_chat_template(
+                [dict(message) for message in messages], add_generation_prompt=True, return_dict=True
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            raise ChatTemplateError("The model's chat template refuses the messages.") from error
+        tokens: list[int] = encoded["input_ids"]
+        return tokens
 
     def decode(self, tokens: list[int] | Tensor) -> str:
         """The text of token ids, without special tokens."""

@@ -33,6 +33,13 @@ class SequenceTooLongError(OperationFailedError):
     next_step = "Cut it to the model's max_positions."
 
 
+class ChatTemplateError(OperationFailedError):
+    """Messages that the model's chat template does not take, or a model without one."""
+
+    code = "chat_template_refused"
+    next_step = "Send the roles and their order that the model's template knows, or prompts instead of messages."
+
+
 class OutOfMemoryError(OperationFailedError):
     """The machine has no memory left for this operation."""
 

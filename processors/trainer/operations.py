@@ -19,7 +19,7 @@ from processors.trainer.checkpoints import take_image
 from processors.trainer.compute import forward_backward, optim_step
 from processors.trainer.errors import BatchLostError, OperationFailedError
 from processors.trainer.plan import execution_plan
-from processors.trainer.sampling import Completion, Sampling, sample
+from processors.trainer.sampling import Completion, SampleJob, Sampling, complete
 from processors.trainer.seeds import operation_seed
 from producers.deciders.values import FAILURES
 from schemas import commands as c
@@ -116,14 +116,17 @@ class Operations:
         adapter = self._adapters.of(live)
         run_seed = live.view.created.seed
         seed = operation_seed(run_seed, event.op_seq) if event.seed is None else event.seed
-        completions = sample(adapter, prompts, Sampling(event.max_tokens, event.temperature, event.top_p, seed))
-        commitment = self._hand_over(event.operation_id, completions)
-        generated = sum(completion.tokens_generated for completion in completions)
+        base = adapter.base
+        settings = Sampling(event.max_tokens, event.temperature, event.top_p, seed)
+        job = SampleJob(event.operation_id, adapter.name, [base.encode(prompt) for prompt in prompts], settings)
+        completions = complete(base, job)
+        commitment = self._hand_over(event.operation_id, [_sample(prompts, each) for each in completions])
+        generated = sum(len(completion.tokens) for completion in completions)
         return c.CompleteSample(event.run_id, event.operation_id, live.lease_epoch, commitment, generated, adapter.step)
 
-    def _hand_over(self, operation_id: bytes, completions: list[Completion]) -> bytes:
+    def _hand_over(self, operation_id: bytes, samples: list[dict[str, Any]]) -> bytes:
         """Give completions to the server beside the ledger; the salted commitment to them."""
-        salt, samples = self._random_bytes(SALT_BYTES), [completion.to_dict() for completion in completions]
+        salt = self._random_bytes(SALT_BYTES)
         self._channel.put_result(operation_id, json.dumps({"samples": samples, "salt": salt.hex()}).encode())
         return commit(salt, canonical(samples))
 
@@ -169,6 +172,16 @@ class Operations:
         except CommitmentError as error:
             raise BatchLostError("The operation's input is not the one that was committed to.") from error
         return value
+
+
+def _sample(prompts: list[str], completion: Completion) -> dict[str, Any]:
+    """A completion as results and commitments write it."""
+    return {
+        "prompt": prompts[completion.prompt_index],
+        "completion": completion.text,
+        "tokens_generated": len(completion.tokens),
+        "finish_reason": completion.finish_reason,
+    }
 
 
 def _prompts(data: bytes) -> list[str]:

@@ -12,9 +12,9 @@ def operation_seed(run_seed: int, op_seq: int) -> int:
     return _seed(b"tensorguard/op-seed/v1\x00", run_seed, op_seq)
 
 
-def prompt_seed(sample_seed: int, index: int) -> int:
-    """The generator seed of one prompt of a sample: its neighbours do not change its text."""
-    return _seed(b"tensorguard/prompt-seed/v1\x00", sample_seed, index)
+def draw_seed(sample_seed: int, draw: int) -> int:
+    """The generator seed of one completion; ``draw`` counts those of the same prompt, so neighbours do not matter."""
+    return _seed(b"tensorguard/draw-seed/v1\x00", sample_seed, draw)
 
 
 def _seed(domain: bytes, first: int, second: int) -> int:

@@ -22,6 +22,7 @@ FAILURES = frozenset(
         "non_finite_loss",
         "token_out_of_vocabulary",
         "sequence_too_long",
+        "chat_template_refused",
         "out_of_memory",
         "empty_gradient",
         "batch_lost",

@@ -13,7 +13,7 @@ from edge.opening import Weights
 from processors.trainer.adapter import Adapter
 from processors.trainer.base_model import SharedBase
 from processors.trainer.compute import forward_backward, optim_step
-from processors.trainer.sampling import Sampling, sample
+from processors.trainer.sampling import SampleJob, Sampling, complete
 from processors.trainer.tensors import pack
 from schemas.types import LoraSpec, OptimizerSpec
 from tests.support.tiny_model import build_tiny_model
@@ -37,7 +37,9 @@ def test_a_device_completes_as_the_trainer_does(bias: str, tmp_path: Path) -> No
     lora = LoraSettings(rank=4, alpha=8.0, dropout=0.0, target_modules=list(TARGETS), bias=bias)
     runner = Runner(model, lora)
     runner.attach(Weights(memoryview(image), tensors.parse(image)[0], locked=True))
-    found, wanted = runner.sample("to be", 20), sample(adapter, ["to be"], Sampling(20, 0.0, 1.0, 0))[0]
-    assert found.completion == wanted.completion
-    assert (found.tokens_generated, found.finish_reason) == (wanted.tokens_generated, wanted.finish_reason)
+    base = adapter.base
+    job = SampleJob(bytes(16), adapter.name, [base.encode("to be")], Sampling(20, 0.0))
+    found, wanted = runner.sample("to be", 20), complete(base, job)[0]
+    assert found.completion == wanted.text
+    assert (found.tokens_generated, found.finish_reason) == (len(wanted.tokens), wanted.finish_reason)
     runner.detach()

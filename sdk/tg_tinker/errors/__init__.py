@@ -75,6 +75,7 @@ from tg_tinker.errors.problems import (
 )
 from tg_tinker.errors.requests import (
     BatchTooLargeError,
+    ChatTemplateRefusedError,
     DPNotAvailableError,
     EmptyBatchError,
     IdempotencyKeyReusedError,
@@ -114,6 +115,7 @@ __all__ = [
     "BatchTooLargeError",
     "CancelledError",
     "ChatTemplateError",
+    "ChatTemplateRefusedError",
     "CheckpointDamagedError",
     "CheckpointError",
     "CheckpointMismatchError",

@@ -48,6 +48,13 @@ class SequenceTooLongError(InvalidRequestError):
     next_step = "Cut the rows to the model's max_positions."
 
 
+class ChatTemplateRefusedError(InvalidRequestError):
+    """Messages that the model's chat template does not take, or a model without one."""
+
+    code = "chat_template_refused"
+    next_step = "Send prompts or tokens, or the roles and their order that the model's template knows."
+
+
 class BatchTooLargeError(InvalidRequestError):
     """More tokens than one operation may have."""
 

@@ -1,0 +1,113 @@
+"""The rows of one group: those that wait, those whose prompts are being read, those that are being generated."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from processors.trainer.sampling.batch import Batch, Prefill, next_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from processors.trainer.base_model import SharedBase
+    from processors.trainer.sampling.batch import Failures
+    from processors.trainer.sampling.jobs import SampleJob
+    from processors.trainer.sampling.rows import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is generated together: rows, bytes of keys and values, and tokens of prompts that one pass reads."""
+
+    rows: int = 64
+    cache_bytes: int = 4 << 30
+    pass_tokens: int = 2048
+
+
+class Group:
+    """Rows that share passes. Jobs take turns at being admitted: a small one does not wait for all of a large one."""
+
+    def __init__(self, base: SharedBase, own: str | None, limits: Limits) -> None:
+        self._device = base.device
+        self._limits = limits
+        self._waiting: deque[deque[Row]] = deque()
+        self._prefill: Prefill | None = None
+        self._batch = Batch(base, own)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self._waiting or self._prefill or self._batch.rows)
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Let the rows of a job wait for their turn."""
+        self._waiting.append(deque(rows))
+
+    def jobs(self) -> list[SampleJob]:
+        """All jobs that have rows here."""
+        rows = [row for queue in self._waiting for row in queue]
+        rows += [*(self._prefill.rows if self._prefill else ()), *self._batch.rows]
+        return list({row.job.operation_id: row.job for row in rows}.values())
+
+    def drop(self, operation_id: bytes) -> None:
+        """Forget the rows of a job."""
+        kept = (deque(row for row in queue if row.job.operation_id != operation_id) for queue in self._waiting)
+        self._waiting = deque(queue for queue in kept if queue)
+        if self._prefill is not None:
+            self._prefill.rows = [row for row in self._prefill.rows if row.job.operation_id != operation_id]
+            self._prefill = self._prefill if self._prefill.rows else None
+        self._batch.keep([row.job.operation_id != operation_id for row in self._batch.rows])
+
+    def step(self) -> tuple[int, list[Row], Failures]:
+        """One pass over new prompts, if there are any, and one over the open rows.
+
+        How many tokens the passes took in, the rows that ended, and the jobs that failed.
+        """
+        if self._prefill is None:
+            self._prefill = self._next_prefill()
+        taken, ended, failures = self._read() if self._prefill is not None else (0, [], [])
+        if self._batch.rows:
+            taken += len(self._batch.rows)
+            more = next_tokens(self._batch.rows, self._batch.decode())
+            ended += self._parted(more)
+            failures += more
+        return taken, ended, failures
+
+    def _read(self) -> tuple[int, list[Row], Failures]:
+        """Read some of the new prompts; once all is read, their rows have their first tokens and take part."""
+        prefill = self._prefill
+        assert prefill is not None, "only what is being read can be read on"  # noqa: S101 -- the caller asked
+        prompts = len(prefill.adapters)
+        columns = max(1, self._limits.pass_tokens // prompts)
+        logits_RV = self._batch.read(prefill, columns)
+        if logits_RV is None:
+            return prompts * columns, [], []
+        self._prefill = None
+        self._batch.admit(prefill)
+        failures = next_tokens(prefill.rows, logits_RV)
+        return prompts * min(columns, prefill.columns), self._parted(failures), failures
+
+    def _parted(self, failures: Failures) -> list[Row]:
+        """Let the rows go that have ended, and those of jobs that failed; the former."""
+        failed = {job.operation_id for job, _ in failures}
+        ended = [row for row in self._batch.rows if row.finish_reason and row.job.operation_id not in failed]
+        self._batch.keep([not row.finish_reason and row.job.operation_id not in failed for row in self._batch.rows])
+        return ended
+
+    def _next_prefill(self) -> Prefill | None:
+        rows: list[Row] = []
+        while self._waiting and self._fits([*rows, self._waiting[0][0]]):
+            queue = self._waiting.popleft()
+            rows.append(queue.popleft())
+            if queue:
+                self._waiting.append(queue)
+        return Prefill(rows, self._device) if rows else None
+
+    def _fits(self, new: Sequence[Row]) -> bool:
+        """Whether there is room for some new rows; for one row alone there always is."""
+        rows = len(self._batch.rows) + len(new)
+        columns = max(self._batch.columns, *(len(row.prompt) for row in new))
+        fits = rows <= self._limits.rows and rows * columns * self._batch.cell_bytes <= self._limits.cache_bytes
+        return fits or rows == 1
