@@ -14,13 +14,13 @@ from typing import Annotated
 import typer
 from tensorguard.errors import TensorGuardError, UsageError
 
-from tg_tinker.cli import operations, resources
+from tg_tinker.cli import operations, resources, train
 from tg_tinker.cli.output import complain
 from tg_tinker.cli.session import BASE_URL_VARIABLE, Server
 
 EPILOG = (
     "Exit codes: 0 done, 1 the operation failed, 2 wrong usage or request, 3 the key is refused, 4 no such thing, "
-    "5 it does not fit the run's state, 6 rolled back, 7 try again later, 8 the time to wait is over."
+    "5 it does not fit the run's state, 6 rolled back, 7 try again later, 8 the time to wait is over, 130 interrupted."
 )
 
 
@@ -35,6 +35,7 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_root)
+    train.register(app)
     operations.register(app)
     resources.register(app)
     return app

@@ -15,7 +15,7 @@ The same files, seeds and arguments give the same batches in the same order, on 
 from __future__ import annotations
 
 from tg_tinker.data.collate import Collator, batches
-from tg_tinker.data.examples import Example, chat_examples, pair_examples, text_examples
+from tg_tinker.data.examples import IGNORED, Example, chat_examples, pair_examples, text_examples
 from tg_tinker.data.order import shuffled, split
 from tg_tinker.data.packing import packed
 from tg_tinker.data.progress import track
@@ -23,6 +23,7 @@ from tg_tinker.data.readers import Record, read_jsonl, read_parquet, read_text
 from tg_tinker.data.stream import Stream
 
 __all__ = [
+    "IGNORED",
     "Collator",
     "Example",
     "Record",
