@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import structlog
@@ -21,6 +22,8 @@ from processors.trainer.settings import Settings
 from processors.trainer.worker import Worker
 from producers import logs
 from producers.installation import Installation
+from producers.settings.fields import TRAINER
+from producers.telemetry.traces import Tracing
 
 
 def main() -> int:
@@ -35,11 +38,16 @@ def main() -> int:
     try:
         harden_process()
         installation = Installation.open(arguments.data_dir)
-        Worker(installation, channel, arguments.worker_id, stop, Settings.of(installation.settings)).run()
+        _train(installation, channel, arguments.worker_id, stop)
     except TensorGuardError as error:
         structlog.get_logger(__name__).error("trainer_failed", code=error.code, detail=str(error))
         return error.exit_code
     return 0
+
+
+def _train(installation: Installation, channel: ChannelClient, worker: str, stop: threading.Event) -> None:
+    with closing(Tracing.to(installation.settings.otlp_endpoint, TRAINER)) as tracing:
+        Worker(installation, channel, worker, stop, Settings.of(installation.settings), tracing=tracing).run()
 
 
 def _parent_gone() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
+import torch
 from tensorguard.model_manifest import stamps
 
 from processors.catalogue import model_dir, verify_model
@@ -16,6 +17,7 @@ from processors.trainer.checkpoints import Checkpoints, Source
 from processors.trainer.errors import OperationFailedError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from processors.trainer.runs import Pending, Runs, RunView
@@ -64,6 +66,9 @@ class Bases:
         self._installation = installation
         self._loaded: dict[bytes, SharedBase] = {}
 
+    def __len__(self) -> int:
+        return len(self._loaded)
+
     def get(self, manifest_digest: bytes) -> SharedBase:
         """A base model.
 
@@ -87,6 +92,13 @@ def _checked(directory: Path, manifest_digest: bytes) -> SharedBase:
     return base
 
 
+def levels(runs: Iterable[LiveRun], adapters: Adapters) -> dict[str, float]:
+    """What the trainer holds now: adapters, base models, and bytes of an accelerator's memory."""
+    device_bytes = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
+    held = sum(run.adapter is not None for run in runs)
+    return {"adapters": held, "base_models": adapters.bases, "device_bytes": device_bytes}
+
+
 class Adapters:
     """Brings a run's adapter to the state that its lease starts from."""
 
@@ -94,6 +106,11 @@ class Adapters:
         self._bases = bases
         self._checkpoints = checkpoints
         self._runs = runs
+
+    @property
+    def bases(self) -> int:
+        """How many base models are in memory."""
+        return len(self._bases)
 
     def of(self, live: LiveRun) -> Adapter:
         """A run's adapter: fresh from its seed, or restored from the checkpoint that the lease names.

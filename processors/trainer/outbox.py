@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from processors.base import Recorded
+    from processors.trainer.watch import Watch
     from producers.engines.port import LogReader
     from producers.identities import Producer
     from producers.submitter import Submitter
@@ -51,12 +52,14 @@ class Outbox:
         producer: Producer,
         clock: Callable[[], int],
         stop: threading.Event,
+        watch: Watch,
     ) -> None:
         self._submitter = submitter
         self._reader = reader
         self._producer = producer
         self._clock = clock
         self._stop = stop
+        self._watch = watch
         self._lock = threading.Lock()
         self._under_way: dict[bytes, Outcome] = {}
 
@@ -70,7 +73,7 @@ class Outbox:
         """Put an outcome into the intake. While there is no space for it, wait: later ones must not overtake it."""
         kind = type(outcome.command).__name__
         command_id = outcome_id(outcome.trigger + outcome.lease_epoch.to_bytes(8, "big"), kind)
-        with self._lock:
+        with self._watch.submission(kind, command_id, outcome.trace), self._lock:
             self._under_way[command_id] = outcome
             while not self._try_send(command_id, outcome):
                 if self._stop.wait(RETRY_SECONDS):

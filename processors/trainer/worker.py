@@ -18,11 +18,12 @@ from tensorguard.errors import TensorGuardError
 
 from processors.errors import ChannelClosedError
 from processors.trainer.checkpoints import Checkpoints, Image, take_image
-from processors.trainer.live import Adapters, Bases, LiveRun
+from processors.trainer.live import Adapters, Bases, LiveRun, levels
 from processors.trainer.operations import ARTIFACT_ID_BYTES, Operations
 from processors.trainer.outbox import Outbox, Outcome
 from processors.trainer.runs import Runs, RunView
 from processors.trainer.settings import Settings
+from processors.trainer.watch import Watch
 from producers.feed import Feed
 from producers.submitter import Submitter
 from schemas import commands as c
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from processors.channel import ChannelClient
     from processors.trainer.runs import Pending
     from producers.installation import Installation
+    from producers.telemetry.traces import Tracing
     from schemas.base import Command
 
 WAIT_SECONDS = 0.5
@@ -54,6 +56,7 @@ class Worker:
         stop: threading.Event,
         settings: Settings | None = None,
         seconds: Callable[[], float] = time.monotonic,
+        tracing: Tracing | None = None,
     ) -> None:
         engine = installation.engine()
         self._worker = worker
@@ -69,8 +72,9 @@ class Worker:
         self._checkpoints = Checkpoints.of(installation)
         adapters = Adapters(Bases(installation), self._checkpoints, self._runs)
         self._operations = Operations(adapters, self._checkpoints, channel, self._clock)
+        self._watch = Watch(channel.report, lambda: levels(self._live.values(), adapters), seconds, tracing)
         producer = installation.producer("worker")
-        self._outbox = Outbox(Submitter(installation, engine), engine, producer, self._clock, stop)
+        self._outbox = Outbox(Submitter(installation, engine), engine, producer, self._clock, stop, self._watch)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._stored: dict[tuple[str, str], list[bytes]] = {}
         self._mistaken = False
@@ -97,6 +101,7 @@ class Worker:
     def _turn(self) -> None:
         """Read what is new, execute one operation if there is one, else wait."""
         self._catch_up()
+        self._watch.tell()
         self._start_due_checkpoints()
         if self._outbox.full or (live := self._whose_turn()) is None:
             self._wait()
@@ -207,7 +212,12 @@ class Worker:
         pending = live.next_operation()
         if pending is None:
             return
-        command = self._operations.execute(live, pending)
+        with self._watch.operation(pending) as came_of_it:
+            command = self._operations.execute(live, pending)
+            came_of_it(command)
+            self._report(live, pending, command)
+
+    def _report(self, live: LiveRun, pending: Pending, command: Command) -> None:
         live.executed = pending.op_seq
         if isinstance(command, c.RecordCheckpoint | c.RecordCheckpointLoaded) and pending.submitted.include_optimizer:
             self._imaged(live)
@@ -265,7 +275,8 @@ class Worker:
     def _write(self, live: LiveRun, image: Image) -> None:
         """In the second thread: seal, store, read back, report."""
         try:
-            command = self._checkpoints.save(image)
+            with self._watch.checkpoint():
+                command = self._checkpoints.save(image)
             if live.imaged > command.through_op_seq:
                 # A named checkpoint or a load overtook it: the ledger would refuse what is older.
                 self._checkpoints.delete(live.view.chain, command.artifact_id)
@@ -290,4 +301,6 @@ class Worker:
         for live in self._live.values():
             if live.dirty:
                 self._start_checkpoint(live)
+        self._writer.shutdown(wait=True)
+        self._watch.tell(now=True)
         log.info("trainer_stopped", worker=self._worker)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from tg_tinker import flows, operations, tokenizer_cache
+from tg_tinker import flows, operations, telemetry, tokenizer_cache
 from tg_tinker.batches import Batch
 from tg_tinker.errors import RollbackError, TGTinkerError
 from tg_tinker.flows import Flow
@@ -220,6 +220,7 @@ class TrainingClient:
         return AsyncFutureHandle(self._transport, future, self._hear)
 
     def _submission(self, operation: Operation) -> Flow[Future]:
+        telemetry.name_call(operation.kind)
         path = flows.at("training_clients", self.training_client_id, operation.kind)
         body = {**operation.body, "generation": self._generation}
         try:

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 import httpx
 
+from tg_tinker import telemetry
 from tg_tinker.compression import Compression
 from tg_tinker.errors import ClientClosedError
 from tg_tinker.flows import Flow, Pause, Request, Surroundings
@@ -42,7 +43,7 @@ class Transport:
     def run(self, flow: Flow[T]) -> T:
         """Run a flow, blocking this thread."""
         outcome: Outcome | None = None
-        with closing(flow):
+        with telemetry.call(flow), closing(flow):
             while True:
                 try:
                     wish = flow.send(outcome)
@@ -58,7 +59,7 @@ class Transport:
     async def run_async(self, flow: Flow[T]) -> T:
         """Run a flow without blocking the event loop."""
         outcome: Outcome | None = None
-        with closing(flow):
+        with telemetry.call(flow), closing(flow):
             while True:
                 try:
                     wish = flow.send(outcome)
@@ -105,7 +106,7 @@ class Transport:
             "method": request.method,
             "url": request.path,
             "params": dict(request.query),
-            "headers": headers,
+            "headers": {**headers, **telemetry.headers()},
             "content": body,
             "timeout": httpx.Timeout(request.seconds, connect=CONNECT_SECONDS),
         }
