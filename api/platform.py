@@ -10,6 +10,7 @@ from api.batches import BatchLimits
 from api.futures import Futures
 from api.observability.metrics import Metrics
 from api.observability.standing import Standing
+from api.quotas import QuotaLimits, Quotas
 from api.submission import Submission
 from api.vault import Vault
 from api.waiting import Waiters
@@ -81,6 +82,7 @@ class Platform:
         *,
         channel: SideChannel | None = None,
         limits: DoorLimits | None = None,
+        quota_limits: QuotaLimits | None = None,
         tracing: Tracing | None = None,
     ) -> Platform:
         """The platform on a data directory. No thread runs yet: a sequencer decides and a projector folds elsewhere.
@@ -100,7 +102,8 @@ class Platform:
         keys = FileKeyProvider.of(installation)
         keys.protect()
         vault = Vault(keys, FileBlobStore(installation.blobs_dir))
-        submission = Submission(installation, engine, submitter, projector, views, channel, vault, tracing)
+        quotas = Quotas(views, quota_limits or QuotaLimits.of(installation.settings))
+        submission = Submission(installation, engine, submitter, projector, views, channel, vault, quotas, tracing)
         platform = cls(
             installation=installation,
             engine=engine,

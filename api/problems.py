@@ -51,7 +51,7 @@ def response(error: ApiError) -> Response:
     """The answer for an error."""
     headers = {}
     if error.kind.status in (429, 503):
-        headers["Retry-After"] = str(RETRY_SECONDS)
+        headers["Retry-After"] = str(error.extras.get("retry_after", RETRY_SECONDS))
     if error.kind.status == 401:  # noqa: PLR2004 -- an HTTP status
         headers["WWW-Authenticate"] = "Bearer"
     body = document(error.code, error.detail, error.extras)

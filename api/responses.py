@@ -34,6 +34,7 @@ class Problem(BaseModel):
     code: str
     next_step: str
     errors: list[FieldError] | None = Field(None, description="invalid_request: what is wrong where.")
+    retry_after: int | None = Field(None, description="quota_exceeded: seconds to wait, as in Retry-After.")
     last_durable_step: int | None = Field(None, description="After a rollback: where the run stands.")
     artifact_id: str | None = Field(None, description="After a rollback: the checkpoint of that step.")
     generation: int | None = Field(None, description="After a rollback: the run's generation from now on.")

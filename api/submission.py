@@ -18,6 +18,7 @@ from tensorguard.ledger.errors import LedgerError
 
 from api.errors import ApiError
 from api.idempotency import Memory, Remembered, command_id_for
+from api.quotas import Quotas, TurnedAway
 from processors.channel import pack_input
 from producers.deciders.engine import Presented, present
 from producers.deciders.registry import stream_of
@@ -54,6 +55,7 @@ class Asked:
     command_id: bytes
     repeatable: bool
     body_digest: bytes
+    body_size: int
     correlation: bytes
     trace: bytes | None
 
@@ -63,7 +65,7 @@ class Asked:
     ) -> Asked:
         """From the parts of an HTTP request; ``key`` is its Idempotency-Key."""
         command_id = command_id_for(caller, route, key)
-        return cls(caller, command_id, key is not None, sha256(body).digest(), correlation, trace)
+        return cls(caller, command_id, key is not None, sha256(body).digest(), len(body), correlation, trace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class Submission:
         views: Views,
         channel: SideChannel,
         vault: Vault,
+        quotas: Quotas,
         tracing: Tracing,
     ) -> None:
         self._clock = installation.clock
@@ -104,6 +107,7 @@ class Submission:
         self._views = views
         self._channel = channel
         self._vault = vault
+        self._quotas = quotas
         self._tracing = tracing
         self._memory = Memory()
 
@@ -170,7 +174,9 @@ class Submission:
         command_id = presented.envelope.command_id
         if command_id != own_command_id(presented.signed.key_id, command_id[OWN_ID_BYTES:]):
             raise ApiError("forbidden", "A command's id begins with the first 8 bytes of its producer's key id.")
-        reply = self._submitter.submit_signed(data, presented.envelope, DECISION_SECONDS)
+        with self._quotas.rejections(presented.envelope.chain) as told:
+            reply = self._submitter.submit_signed(data, presented.envelope, DECISION_SECONDS)
+            told(reply)
         if reply.outcome == REFUSED:
             raise ApiError("unauthenticated", reply.detail)
         self._await_views(reply)
@@ -227,8 +233,12 @@ class Submission:
             correlation=asked.correlation,
             trace=asked.trace,
         )
-        with self._tracing.span(f"submit {envelope.command_type}", command_id=envelope.command_id):
-            return self._submitter.submit_and_wait(self._gateway, envelope, DECISION_SECONDS)
+
+        def decide() -> Reply:
+            with self._tracing.span(f"submit {envelope.command_type}", command_id=envelope.command_id):
+                return self._submitter.submit_and_wait(self._gateway, envelope, DECISION_SECONDS)
+
+        return self._quotas.admit(envelope.chain, asked.command_id, command, asked.body_size, decide)
 
     def _settled(self, asked: Asked, reply: Reply, command: Command) -> Reply:
         """The reply of an accepted command, once the views show it."""
@@ -246,7 +256,8 @@ class Submission:
     def _rejection(self, asked: Asked, reply: Reply, command: Command) -> ApiError:
         run_id = getattr(command, "run_id", None)
         run = self._views.run(asked.caller.tenant, run_id) if run_id and reply.code == "run_rolled_back" else None
-        return ApiError(reply.code, reply.detail, **(standing(run) if run else {}))
+        wait = {"retry_after": reply.retry_after} if isinstance(reply, TurnedAway) else {}
+        return ApiError(reply.code, reply.detail, **(standing(run) if run else {}), **wait)
 
 
 def standing(run: Run) -> dict[str, object]:

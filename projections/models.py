@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from sqlalchemy import JSON, BigInteger, Index, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-VIEWS_VERSION = 2
+VIEWS_VERSION = 3
 """Raise it with every change of a table or of what a handler writes: views of another version are rebuilt at start."""
 
 Key = String(128)
@@ -179,7 +179,10 @@ class Operation(Base):
     created_at: Mapped[int]
     completed_at: Mapped[int | None]
 
-    __table_args__ = (Index("operations_by_run", "chain", "run_id", "op_seq"),)
+    __table_args__ = (
+        Index("operations_by_run", "chain", "run_id", "op_seq"),
+        Index("operations_by_status", "chain", "status"),
+    )
 
 
 class Artifact(Base):

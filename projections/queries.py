@@ -116,10 +116,17 @@ class Views:
         with self._asking() as session:
             return {kind: count for kind, count in session.execute(query)}  # noqa: C416 -- rows are no pairs to dict()
 
-    def open_runs(self) -> int:
-        """How many runs of all chains are not closed."""
+    def pending_ids(self, chain: str) -> set[str]:
+        """The operations of a chain that have no outcome yet."""
+        query = select(Operation.operation_id).where(Operation.chain == chain, Operation.status == "pending")
         with self._asking() as session:
-            return session.scalar(select(func.count()).select_from(Run).where(Run.closed_at.is_(None))) or 0
+            return set(session.scalars(query))
+
+    def open_runs(self, chain: str | None = None) -> int:
+        """How many runs of a chain (None: of all) are not closed."""
+        query = select(func.count()).select_from(Run).where(Run.closed_at.is_(None))
+        with self._asking() as session:
+            return session.scalar(query if chain is None else query.where(Run.chain == chain)) or 0
 
     def artifact(self, chain: str, artifact_id: str) -> Artifact | None:
         """A checkpoint of this chain."""

@@ -131,6 +131,26 @@ class Settings(BaseSettings):
     ] = 32 << 20
     max_batch_rows: Annotated[PositiveInt, About((SERVER,), "most rows of a batch")] = 1024
     max_batch_tokens: Annotated[PositiveInt, About((SERVER,), "most tokens of a batch, padding included")] = 1 << 20
+    max_runs_per_tenant: Annotated[
+        PositiveInt,
+        About((SERVER,), "training clients of a tenant that may be open at once; one more is answered with 429"),
+    ] = 256
+    max_queued_per_tenant: Annotated[
+        PositiveInt,
+        About((SERVER,), "operations of a tenant that may wait for their outcome, over all its runs; then 429"),
+    ] = 1024
+    max_bytes_in_flight_per_tenant: Annotated[
+        PositiveInt,
+        About((SERVER,), "bytes of requests whose operations wait, per tenant; then 429. A server's memory is theirs"),
+    ] = 256 << 20
+    max_rejections_per_minute: Annotated[
+        PositiveInt,
+        About(
+            (SERVER,),
+            "commands of a tenant that may be rejected in a minute; each is a record of its chain. Then 429 for every "
+            "change that it asks for, until the minute is over",
+        ),
+    ] = 300
     checkpoint_every_steps: Annotated[
         PositiveInt,
         About(
@@ -235,6 +255,7 @@ ELSEWHERE: dict[str, str] = {
     "TG_TINKER_BASE_URL": "where the `tg_tinker` SDK and `tg-tinker` find the server",
     "TG_TINKER_API_KEY": "their API key; a secret",
     "TG_WHEELS": "for `make setup`: a folder with a CPU build of PyTorch",
+    "TG_SOAK_SECONDS": "for `make soak`: how long many clients load a server; 600 without it",
     "TG_SOAK_SEEDS": "for `make soak`: how many moments to kill at; the Makefile sets it from `SEEDS`",
     "TG_VECTORS": "for the suite: a folder with the Wycheproof tables; without it those tests are skipped, and say so",
     "TG_TEST_REQUIRE": "for the suite: servers that must really be there, by commas; a missing one is then a failure",

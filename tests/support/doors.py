@@ -19,6 +19,7 @@ from tensorguard.ledger.envelope import own_command_id
 from api import keys
 from api.app import create_app
 from api.platform import DoorLimits, Platform
+from api.quotas import QuotaLimits
 from processors.channel import SideChannel
 from producers.deciders.registry import stream_of
 from producers.engines.port import Reply
@@ -242,11 +243,12 @@ def open_doors(
     data_dir: Path,
     *,
     limits: DoorLimits | None = None,
+    quotas: QuotaLimits | None = None,
     channel: SideChannel | None = None,
     tracing: Tracing | None = None,
 ) -> Iterator[Doors]:
     """A platform on a data directory, at work, and a client of it."""
-    platform = Platform.open(data_dir, limits=limits, channel=channel, tracing=tracing)
+    platform = Platform.open(data_dir, limits=limits, quota_limits=quotas, channel=channel, tracing=tracing)
     try:
         with running(platform), TestClient(create_app(platform), raise_server_exceptions=False) as client:
             yield Doors(platform, client)
