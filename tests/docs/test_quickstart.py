@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.pages import blocks
 from tests.support.server import BIN, LiveServer
 from tests.support.tiny_model import build_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 ADDRESS = "http://127.0.0.1:8080"
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block: ``info`` says how it is run."""
-
-    info: str
-    code: str
-
-
-def _blocks(page: Path) -> list[Block]:
-    return [Block(match["info"], match["code"]) for match in BLOCK.finditer(page.read_text())]
 
 
 @pytest.fixture
@@ -37,6 +23,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveServ
     build_tiny_model(tmp_path / "my-model")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     running = LiveServer(tmp_path / "data", tmp_path / "server.log").start()
     yield running
     running.stop()
@@ -67,7 +54,7 @@ def test_the_quick_start_runs_from_its_first_block_to_its_last(
 ) -> None:
     namespace: dict[str, Any] = {"__name__": "quickstart"}
     kinds = set()
-    for block in _blocks(ROOT / "docs" / "quickstart.md"):
+    for block in blocks(ROOT / "docs" / "quickstart.md"):
         code = block.code.replace(ADDRESS, server.url)
         kinds.add(block.info)
         match block.info:
@@ -87,7 +74,7 @@ def test_the_quick_start_runs_from_its_first_block_to_its_last(
 
 
 def test_the_readme_shows_python_that_compiles() -> None:
-    shown = [block.code for block in _blocks(ROOT / "README.md") if block.info == "python"]
+    shown = [block.code for block in blocks(ROOT / "README.md") if block.info == "python"]
     assert shown
     for code in shown:
         compile(code, "README.md", "exec")

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 from tg_tinker import errors
-from tg_tinker.data import Record, Stream, read_jsonl, read_parquet, read_text, readers
+from tg_tinker.data import Record, Stream, read_jsonl, read_parquet, read_text, readers, records
 
 SECRET = "the patient's name"
 
@@ -124,6 +124,11 @@ def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
     assert next(records).value == {"a": 1}
     with pytest.raises(errors.MalformedLineError):
         next(records)
+
+
+def test_what_is_in_memory_is_a_stream_too() -> None:
+    held = records(["a", {"text": "b"}])
+    assert (_places(held), len(held)) == ([(1, "a"), (2, {"text": "b"})], 2)
 
 
 def test_a_record_never_shows_its_value(tmp_path: Path) -> None:

@@ -174,3 +174,17 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(errors.MissingExtraError, match=r"pip install 'tensorguard\[data\]'"):
         Tokenizer({"tokenizer.json": b"{}"})
+
+
+@pytest.mark.parametrize("family", ["GPT2Tokenizer", "Qwen2Tokenizer", "LlamaTokenizer", "GemmaTokenizer"])
+def test_each_familys_tokenizer_is_run_as_transformers_runs_it(tmp_path: Path, family: str) -> None:
+    import transformers  # noqa: PLC0415 -- heavy
+
+    trained = getattr(transformers, family)().train_new_from_iterator([TEXT] * 3, vocab_size=400, show_progress=False)
+    trained.save_pretrained(tmp_path)
+    ours, theirs = Tokenizer.from_folder(tmp_path), _reference(tmp_path)
+    for text in [*TEXTS, "a<s>b</s>c<unk><bos>"]:
+        ids = ours.encode(text)
+        assert ids == theirs(text)["input_ids"]
+        assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=True)
+    assert (ours.bos_id, ours.eos_id, ours.vocabulary_size) == (theirs.bos_token_id, theirs.eos_token_id, len(theirs))

@@ -19,7 +19,7 @@ from tg_tinker.data.examples import IGNORED, Example, chat_examples, pair_exampl
 from tg_tinker.data.order import shuffled, split
 from tg_tinker.data.packing import packed
 from tg_tinker.data.progress import track
-from tg_tinker.data.readers import Record, read_jsonl, read_parquet, read_text
+from tg_tinker.data.readers import Record, read_jsonl, read_parquet, read_text, records
 from tg_tinker.data.stream import Stream
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "read_jsonl",
     "read_parquet",
     "read_text",
+    "records",
     "shuffled",
     "split",
     "text_examples",

@@ -15,6 +15,7 @@ from tg_tinker.extras import need
 
 LONGEST_LINE = 64 << 20
 ROWS_AT_ONCE = 256
+MEMORY = Path("<memory>")
 _MARK = b"\xef\xbb\xbf"
 
 
@@ -25,6 +26,12 @@ class Record:
     value: Any = field(repr=False)
     path: Path
     line: int
+
+
+def records(values: Iterable[Any]) -> Stream[Record]:
+    """What is in memory already: texts, or objects as dicts. Errors count them from 1."""
+    held = list(values)
+    return Stream(lambda: (Record(value, MEMORY, number) for number, value in enumerate(held, 1)), len(held))
 
 
 def read_jsonl(*paths: Path | str) -> Stream[Record]:
