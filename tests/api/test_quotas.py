@@ -137,7 +137,7 @@ class Clock:
 
 
 def reply(outcome: str) -> Reply:
-    return Reply(bytes(16), TENANT, outcome, None, None, "", "", bytes(32))
+    return Reply(bytes(16), outcome, TENANT, None, None, "", "", bytes(32))
 
 
 def test_rejections_are_forgiven_with_time(doors: Doors) -> None:
