@@ -143,6 +143,8 @@ def _config(lora: LoraSettings) -> Any:
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,
         "bias": lora.bias,
+        "use_rslora": lora.use_rslora,
+        "use_dora": lora.use_dora,
     }
     modules = _targets(lora.target_modules)
     return LoraConfig(task_type="CAUSAL_LM", target_modules=modules, **arguments)

@@ -18,6 +18,7 @@ from tensorguard.crypto.memory import harden_process
 from tensorguard.errors import TensorGuardError
 
 from processors.channel import ChannelClient
+from processors.trainer.device import prepare
 from processors.trainer.settings import Settings
 from processors.trainer.worker import Worker
 from producers import logs
@@ -46,8 +47,10 @@ def main() -> int:
 
 
 def _train(installation: Installation, channel: ChannelClient, worker: str, stop: threading.Event) -> None:
+    settings = Settings.of(installation.settings)
+    prepare(settings.compute)
     with closing(Tracing.to(installation.settings.otlp_endpoint, TRAINER)) as tracing:
-        Worker(installation, channel, worker, stop, Settings.of(installation.settings), tracing=tracing).run()
+        Worker(installation, channel, worker, stop, settings, tracing=tracing).run()
 
 
 def _parent_gone() -> None:

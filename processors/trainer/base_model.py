@@ -1,4 +1,4 @@
-"""One frozen base model in memory, shared by the adapters of many runs."""
+"""One frozen base model in memory, shared by many runs, which each have their own part of it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from processors.trainer.biases import RunBiases
-from processors.trainer.errors import ChatTemplateError, OperationFailedError
-from processors.trainer.mixing import naming
+from processors.trainer.device import Compute, device_of
+from processors.trainer.skeleton import adapted, own_memory, skeleton, tuned
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
@@ -21,47 +20,60 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from jinja2 import TemplateError
-from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from processors.catalogue import linear_modules
+from processors.trainer.errors import ChatTemplateError, OperationFailedError
+from processors.trainer.mixing import naming
+from processors.trainer.targets import ALL_LINEAR, has_fused_weights, lora_config, plain_modules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from peft import PeftModel
     from torch import Tensor
-    from torch.nn import Parameter
+    from torch.nn import Module, Parameter
 
     from schemas.types import LoraSpec
 
-DTYPE = torch.float32
-ALL_LINEAR = "all-linear"
-MIXED, BARE = "", "__base__"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+BARE = "__base__"
 
 
 class SharedBase:
-    """A catalogue model, loaded once. Adapters are added, activated one at a time, and removed by name.
+    """A catalogue model, loaded once and never changed; ``dtype`` is its weights'.
 
-    Names are given by :meth:`add`; parameter names are peft's without the adapter's, so that they are the same
-    for every run.
+    Runs are added and removed by names that :meth:`add` gives. Plain LoRA adapters stand side by side in one peft
+    model, where one pass can serve rows of several. Whatever peft cannot keep apart there (biases of a run's own, DoRA,
+    parts of fused expert weights) gets a model of its own that shares the base's weights, and full fine-tuning one with
+    weights of its own. Parameter names are those of a run that is alone.
     """
 
-    def __init__(self, directory: Path, device: str = "cpu") -> None:
-        self.device = torch.device(device)
+    def __init__(self, directory: Path, compute: Compute | None = None, dtype: str = "float32") -> None:
+        compute = compute or Compute()
+        self.device = device_of(compute.device)
+        self.dtype = dtype
         self.base: Any = AutoModelForCausalLM.from_pretrained(
             directory,
-            dtype=DTYPE,
+            dtype=DTYPES[dtype],
+            attn_implementation=compute.attention,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
         )
         torch.nn.Module.to(self.base, self.device).requires_grad_(False)
         own_memory(self.base)
+        if compute.gradient_checkpointing:
+            self.base.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+        self.compute = compute
         self.tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        self._stored = linear_modules(directory)
         self._accepts = frozenset(inspect.signature(self.base.forward).parameters)
-        self._peft: PeftModel | None = None
         self._names = (f"run{number}" for number in itertools.count())
-        self._active: tuple[str, bool] | None = None
-        self._biases = RunBiases()
+        self._shared: PeftModel | None = None
+        self._switched: str | None = None
+        self._own: dict[str, Any] = {}
 
     @property
     def vocabulary(self) -> int:
@@ -85,95 +97,95 @@ class SharedBase:
         ends = self.tokenizer.eos_token_id if ends is None else ends
         return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
 
-    def add(self, lora: LoraSpec, seed: int) -> str:
-        """A new adapter, initialised from a seed; its name. No other adapter and no base weight changes.
+    @property
+    def nbytes(self) -> int:
+        """The memory of the weights."""
+        return sum(int(parameter.nbytes) for parameter in self.base.parameters())
+
+    def add(self, lora: LoraSpec | None, seed: int) -> str:
+        """A new run: an adapter initialised from a seed, or without one all weights; its name. Nothing else changes.
 
         Raises:
             OperationFailedError: the settings do not fit this model.
         """
-        config = self._config(lora)
         name = next(self._names)
-        self._deactivate()
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.manual_seed(seed)
-            if self._peft is None:
-                self._peft = get_peft_model(self.base, config, adapter_name=name)
-            else:
-                self._peft.add_adapter(name, config)
-        self._biases.add(name, self._peft, lora.bias)
+        if lora is None:
+            self._own[name] = tuned(self.base)
+            return name
+        self._check_targets(lora)
+        config = lora_config(lora)
+        if not self._mixable(lora):
+            self._own[name] = adapted(skeleton(self.base, own_biases=lora.bias != "none"), config, name, seed)
+        elif self._shared is None:
+            self._shared = adapted(skeleton(self.base), config, name, seed)
+        else:
+            adapted(self._shared, config, name, seed)
+        self._switched = None
         return name
 
-    def _config(self, lora: LoraSpec) -> LoraConfig:
-        targets = lora.target_modules or (ALL_LINEAR,)
-        self._check_targets(targets)
-        return LoraConfig(
-            task_type="CAUSAL_LM",
-            r=lora.rank,
-            lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft divides by it: any number will do
-            lora_dropout=lora.dropout,
-            bias="none",  # peft would train the base's own biases under every other run; see RunBiases
-            target_modules=ALL_LINEAR if targets == (ALL_LINEAR,) else list(targets),
-        )
+    def _mixable(self, lora: LoraSpec) -> bool:
+        if lora.use_dora or lora.bias != "none":
+            return False
+        return not has_fused_weights(self.base) or plain_modules(self.base).issuperset(lora.target_modules or [""])
 
-    def _check_targets(self, targets: tuple[str, ...]) -> None:
-        names = [name for name, _ in self.base.named_modules()]
-        for target in targets:
-            if target != ALL_LINEAR and not any(name == target or name.endswith(f".{target}") for name in names):
+    def _check_targets(self, lora: LoraSpec) -> None:
+        known = {name.rpartition(".")[2] for name, _ in self.base.named_modules()} | self._stored | {ALL_LINEAR}
+        paths = {name for name, _ in self.base.named_modules()}
+        for target in lora.target_modules:
+            if target not in known and not any(path == target or path.endswith(f".{target}") for path in paths):
                 raise OperationFailedError("A target module is none of this model's.")
 
     def remove(self, name: str) -> None:
-        """Free an adapter."""
-        self._deactivate()
-        self._biases.remove(name)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self._loaded.delete_adapter(name)
+        """Free what a run has."""
+        if self._own.pop(name, None) is None:
+            self._switched = None
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._together.delete_adapter(name)
 
-    def activate(self, name: str, *, training: bool) -> PeftModel:
-        """The model with one adapter switched on, in training (dropout) or evaluation mode."""
-        model = self._loaded
-        if self._active != (name, training):
-            self._deactivate()
-            model.set_adapter(name)
+    def activate(self, name: str, *, training: bool) -> Module:
+        """The model with one run's part switched on, in training (dropout) or evaluation mode."""
+        model: Any = self._own.get(name)
+        if model is None:
+            model = self._together
+            if self._switched != name:
+                model.set_adapter(name)
+                self._switched = name
+        if model.training != training:
             model.train(training)
-            self._biases.install(name)
-            self._active = (name, training)
-        return model
+        found: Module = model
+        return found
 
     def mixes(self, name: str) -> bool:
-        """Whether rows of this adapter can share a pass with rows of others: a plain LoRA without biases of its own."""
-        return not self._biases.of(name) and not getattr(self._loaded.peft_config[name], "use_dora", False)
+        """Whether rows of this run can share a pass with rows of others."""
+        return name not in self._own
 
     @contextmanager
     def serving(self, names: Sequence[str | None]) -> Iterator[Callable[..., Any]]:
-        """The model in evaluation mode for rows that each have an adapter, or None: the base as it was registered.
+        """The model in evaluation mode for rows that each have a run, or None: the base as it was registered.
 
         Several different ones must all mix (see :meth:`mixes`); gradients are for the caller to switch off.
         """
-        if len(set(names)) == 1 and names[0] is not None:
-            yield self.activate(names[0], training=False)
+        different = set(names)
+        if len(different) == 1:
+            only = next(iter(different))
+            yield self.base if only is None else self.activate(only, training=False)
             return
-        if self._active != (MIXED, False):
-            self._deactivate()
-            self.base.eval()
-            self._active = (MIXED, False)
-        with naming(self.base, [BARE if name is None else name for name in names]):
-            yield self.base
-
-    def _deactivate(self) -> None:
-        self._biases.restore()
-        self._active = None
+        model, self._switched = self._together, None
+        if model.training:
+            model.train(mode=False)
+        with naming(model, [BARE if name is None else name for name in names]):
+            yield model
 
     def parameters(self, name: str) -> dict[str, Parameter]:
-        """An adapter's parameters by their names, sorted."""
-        marker = f".{name}"
-        found = {
-            _without(full, marker): parameter
-            for full, parameter in self._loaded.named_parameters()
-            if f"{full}.".find(f"{marker}.") >= 0
-        }
-        return dict(sorted({**found, **self._biases.of(name)}.items()))
+        """A run's parameters by their names, sorted."""
+        own: Any = self._own.get(name)
+        if own is not None:
+            found = {_without(full, name): p for full, p in own.named_parameters() if p.requires_grad}
+        else:
+            held = self._together.named_parameters()
+            found = {_without(full, name): p for full, p in held if f".{name}." in f"{full}."}
+        return dict(sorted(found.items()))
 
     def arguments(self, **wanted: Any) -> Mapping[str, Any]:
         """Of some arguments of a forward pass those that this architecture takes."""
@@ -207,17 +219,11 @@ class SharedBase:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
     @property
-    def _loaded(self) -> PeftModel:
-        if self._peft is None:
+    def _together(self) -> PeftModel:
+        if self._shared is None:
             raise OperationFailedError("This model has no adapter.")
-        return self._peft
+        return self._shared
 
 
-def own_memory(model: torch.nn.Module) -> None:
-    """Move weights out of the mapped file, which could change or be cut under a running model."""
-    for parameter in model.parameters():
-        parameter.data = parameter.data.clone()
-
-
-def _without(full: str, marker: str) -> str:
-    return f"{full}.".replace(f"{marker}.", ".").removesuffix(".")
+def _without(full: str, name: str) -> str:
+    return f"{full}.".replace(f".{name}.", ".").removesuffix(".")

@@ -25,10 +25,25 @@ IGNORED = -100
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One example without padding: token ids and, per position, its label or ``IGNORED``."""
+    """One example without padding: token ids and, per position, its label or ``IGNORED``.
+
+    ``weights`` are the labels' weights in the loss (None: all are 1); ``places`` the columns that the tokens had in
+    the batch as it was sent (None: from 0 on), of ``width``.
+    """
 
     tokens: tuple[int, ...]
     labels: tuple[int, ...]
+    weights: tuple[float, ...] | None = None
+    places: tuple[int, ...] | None = None
+    width: int = 0
+
+    @property
+    def weight(self) -> float:
+        """The weight of all its targets: their number, if nothing else is said."""
+        if self.weights is None:
+            return float(sum(label != IGNORED for label in self.labels[1:]))
+        pairs = zip(self.labels[1:], self.weights[1:], strict=True)
+        return sum(weight for label, weight in pairs if label != IGNORED)
 
 
 def parse_batch(data: bytes) -> list[Row]:
@@ -39,15 +54,26 @@ def parse_batch(data: bytes) -> list[Row]:
     """
     try:
         value = json.loads(data)
-        columns = zip(value["input_ids"], value["attention_mask"], value["labels"], strict=True)
+        weights = value.get("weights") or [None] * len(value["input_ids"])
+        columns = zip(value["input_ids"], value["attention_mask"], value["labels"], weights, strict=True)
         return [_attended(*column) for column in columns]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise OperationFailedError("The input is no batch.") from error
 
 
-def _attended(tokens: Sequence[int], mask: Sequence[int], labels: Sequence[int]) -> Row:
-    kept = [(token, label) for token, attend, label in zip(tokens, mask, labels, strict=True) if attend]
-    return Row(tuple(token for token, _ in kept), tuple(label for _, label in kept))
+def _attended(
+    tokens: Sequence[int], mask: Sequence[int], labels: Sequence[int], weights: Sequence[float] | None
+) -> Row:
+    if not len(tokens) == len(mask) == len(labels) == len(weights or mask):
+        raise ValueError("ragged")
+    places = tuple(place for place, attend in enumerate(mask) if attend)
+    return Row(
+        tuple(tokens[place] for place in places),
+        tuple(labels[place] for place in places),
+        tuple(weights[place] for place in places) if weights else None,
+        places,
+        len(mask),
+    )
 
 
 def check_rows(rows: Sequence[Row], vocabulary: int, max_positions: int) -> None:
@@ -77,3 +103,15 @@ def collate(rows: Sequence[Row], device: torch.device) -> tuple[Tensor, Tensor, 
         mask_BT[index, :count] = 1
         labels_BT[index, :count] = torch.tensor(row.labels, dtype=torch.long)
     return tokens_BT.to(device), mask_BT.to(device), labels_BT.to(device)
+
+
+def collate_weights(rows: Sequence[Row], device: torch.device) -> Tensor | None:
+    """The labels' weights, padded with zeros: float32 of shape (rows, longest row); None if all are 1."""
+    if all(row.weights is None for row in rows):
+        return None
+    longest = max(len(row.tokens) for row in rows)
+    weights_BT = torch.zeros((len(rows), longest))
+    for index, row in enumerate(rows):
+        count = len(row.tokens)
+        weights_BT[index, :count] = torch.tensor(row.weights or (1.0,) * count)
+    return weights_BT.to(device)

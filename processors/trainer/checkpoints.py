@@ -237,6 +237,8 @@ def _lora(run: RunCreated) -> LoraSettings | None:
         dropout=spec.dropout,
         target_modules=list(spec.target_modules),
         bias=spec.bias,
+        use_rslora=spec.use_rslora,
+        use_dora=spec.use_dora,
     )
 
 
@@ -249,6 +251,8 @@ def _optimizer(run: RunCreated) -> OptimizerSettings:
         beta1=spec.beta1,
         beta2=spec.beta2,
         eps=spec.eps,
+        momentum=spec.momentum,
+        max_grad_norm=spec.max_grad_norm,
     )
 
 
@@ -259,8 +263,10 @@ def _check_fit(manifest: ArtifactManifest, run: RunCreated, *, include_optimizer
         raise CheckpointMismatchError("The checkpoint has other LoRA settings.")
     if include_optimizer and not manifest.includes_optimizer:
         raise CheckpointMismatchError("The checkpoint was saved without its optimizer.")
+    if include_optimizer and manifest.optimizer.name != run.optimizer.name:
+        raise CheckpointMismatchError("The checkpoint holds another optimizer's state.")
 
 
 def _shape(lora: LoraSettings | None) -> object:
     """What makes two adapters exchangeable; dropout only matters while training."""
-    return lora and (lora.rank, lora.alpha, frozenset(lora.target_modules), lora.bias)
+    return lora and lora.model_dump(exclude={"dropout", "target_modules"}) | {"targets": {*lora.target_modules}}

@@ -14,10 +14,11 @@ from processors.errors import ModelChangedError
 from processors.trainer.adapter import Adapter
 from processors.trainer.base_model import SharedBase
 from processors.trainer.checkpoints import Checkpoints, Source
+from processors.trainer.device import Compute
 from processors.trainer.errors import OperationFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
     from processors.trainer.runs import Pending, Runs, RunView
@@ -60,33 +61,41 @@ class LiveRun:
 
 
 class Bases:
-    """Base models in memory, one per catalogue model, each checked against its digests before it is loaded."""
+    """Base models in memory, each checked against its digests before it is loaded."""
 
-    def __init__(self, installation: Installation) -> None:
+    def __init__(self, installation: Installation, compute: Compute | None = None) -> None:
         self._installation = installation
-        self._loaded: dict[bytes, SharedBase] = {}
+        self._compute = compute or Compute()
+        self._loaded: dict[tuple[bytes, str], SharedBase] = {}
 
     def __len__(self) -> int:
         return len(self._loaded)
 
-    def get(self, manifest_digest: bytes) -> SharedBase:
-        """A base model.
+    def get(self, manifest_digest: bytes, dtype: str = "float32") -> SharedBase:
+        """A base model, its weights as numbers of a type.
 
         Raises:
             ModelChangedError: a file is not the one that was registered.
         """
-        if manifest_digest not in self._loaded:
+        key = (manifest_digest, dtype)
+        if key not in self._loaded:
             directory = model_dir(self._installation, manifest_digest)
-            self._loaded[manifest_digest] = _checked(directory, manifest_digest)
-            log.info("base_model_loaded", manifest_digest=manifest_digest.hex())
-        return self._loaded[manifest_digest]
+            self._loaded[key] = _checked(directory, manifest_digest, self._compute, dtype)
+            log.info("base_model_loaded", manifest_digest=manifest_digest.hex(), dtype=dtype)
+        return self._loaded[key]
+
+    def keep(self, used: Collection[SharedBase]) -> None:
+        """Let go of all base models but these."""
+        for key in [key for key, base in self._loaded.items() if base not in used]:
+            del self._loaded[key]
+            log.info("base_model_released", manifest_digest=key[0].hex(), dtype=key[1])
 
 
-def _checked(directory: Path, manifest_digest: bytes) -> SharedBase:
+def _checked(directory: Path, manifest_digest: bytes, compute: Compute, dtype: str) -> SharedBase:
     """A base model whose files had the right digests and stayed as they were until they were in memory."""
     before = stamps(directory)
     verify_model(directory, manifest_digest)
-    base = SharedBase(directory)
+    base = SharedBase(directory, compute, dtype)
     if stamps(directory) != before:
         raise ModelChangedError("A catalogue model's files changed while they were loaded.")
     return base
@@ -165,6 +174,13 @@ class Adapters:
 
     def _fresh(self, view: RunView) -> Adapter:
         run = view.created
-        if run.lora is None:
-            raise OperationFailedError("Only LoRA runs can be trained.")
-        return Adapter(self._bases.get(run.manifest_digest), run.lora, run.optimizer, run.seed)
+        return Adapter(self.base(view), run.lora, run.optimizer, run.seed)
+
+    def base(self, view: RunView) -> SharedBase:
+        """A run's base model, in the type that its model is registered with.
+
+        Raises:
+            ModelChangedError: a file is not the one that was registered.
+        """
+        run = view.created
+        return self._bases.get(run.manifest_digest, self._runs.dtypes.get((run.model, run.manifest_digest), "float32"))

@@ -100,15 +100,17 @@ class Operations:
     def _optim_step(self, live: LiveRun, event: e.OptimStepSubmitted) -> Command:
         adapter = self._adapters.of(live)
         micro_batches = adapter.micro_batches
-        rate = optim_step(adapter, event.op_seq, event.learning_rate)
+        done = optim_step(adapter, event.op_seq, event.learning_rate, event.max_grad_norm)
         return c.RecordStep(
             event.run_id,
             event.operation_id,
             live.lease_epoch,
             adapter.step,
-            rate,
+            done.learning_rate,
             adapter.digest(),
-            execution_plan(adapter.base, micro_batches),
+            execution_plan(adapter, micro_batches),
+            done.grad_norm,
+            done.clipped,
         )
 
     def _sample(self, live: LiveRun, event: e.SampleSubmitted) -> Command:

@@ -67,6 +67,7 @@ class Runs:
         self.views: dict[tuple[str, str], RunView] = {}
         self.manifests: dict[tuple[str, bytes], bytes] = {}
         self.artifact_keys: dict[bytes, bytes] = {}
+        self.dtypes: dict[tuple[str, bytes], str] = {}
         self._referenced: set[tuple[str, bytes]] = set()
 
     def fold(self, recorded: Recorded) -> RunView | None:
@@ -77,6 +78,8 @@ class Runs:
             return view
         if isinstance(event, e.ArtifactKeyPublished):
             self.artifact_keys[event.key_id] = event.public_key
+        if isinstance(event, e.ModelRegistered):
+            self.dtypes[event.name, event.manifest_digest] = event.dtype
         self._remember_artifacts(recorded.chain, event)
         found = self.views.get((recorded.chain, getattr(event, "run_id", "")))
         fold = _FOLDS.get(type(event))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from processors.trainer.device import Compute
 
 if TYPE_CHECKING:
     from producers import settings as platform
@@ -13,14 +15,24 @@ if TYPE_CHECKING:
 class Settings:
     """Automatic checkpoints: after so many steps or seconds, and how many of them are kept per run.
 
-    Larger values write less and lose more after a crash.
+    Larger values write less and lose more after a crash. ``adapters_in_memory`` is how many runs' adapters stay in
+    memory; ``compute`` says where and how.
     """
 
     checkpoint_steps: int = 20
     checkpoint_seconds: float = 30.0
     checkpoints_kept: int = 3
+    adapters_in_memory: int = 64
+    compute: Compute = field(default_factory=Compute)
 
     @classmethod
     def of(cls, settings: platform.Settings) -> Settings:
         """The trainer's part of the platform's settings."""
-        return cls(settings.checkpoint_every_steps, settings.checkpoint_every_seconds, settings.checkpoints_kept)
+        compute = Compute(settings.device, settings.attention, settings.gradient_checkpointing, settings.deterministic)
+        return cls(
+            settings.checkpoint_every_steps,
+            settings.checkpoint_every_seconds,
+            settings.checkpoints_kept,
+            settings.max_adapters_in_memory,
+            compute,
+        )

@@ -70,7 +70,7 @@ class Worker:
         self._live: dict[tuple[str, str], LiveRun] = {}
         self._turns: deque[tuple[str, str]] = deque()
         self._checkpoints = Checkpoints.of(installation)
-        adapters = Adapters(Bases(installation), self._checkpoints, self._runs)
+        adapters = Adapters(Bases(installation, self._settings.compute), self._checkpoints, self._runs)
         self._operations = Operations(adapters, self._checkpoints, channel, self._clock)
         self._watch = Watch(channel.report, lambda: levels(self._live.values(), adapters), seconds, tracing)
         producer = installation.producer("worker")

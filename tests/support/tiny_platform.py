@@ -127,7 +127,7 @@ class TinyPlatform:
         """A run on the tiny model."""
         model = self.model
         command = c.CreateRun(
-            run_id, model.name, model.manifest_digest, model.tokenizer_digest, lora, ADAMW, 2, 1, None, seed, None
+            run_id, model.name, model.manifest_digest, model.tokenizer_digest, lora, ADAMW, 2, None, None, seed, None
         )
         self.ask(command, run_id, chain=chain).raise_for_outcome()
         return TinyRun(self, run_id, chain)

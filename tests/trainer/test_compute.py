@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
 
 from processors.trainer.adapter import Adapter
 from processors.trainer.base_model import SharedBase
@@ -19,62 +18,14 @@ from processors.trainer.errors import (
     SequenceTooLongError,
     TokenOutOfVocabularyError,
 )
-from processors.trainer.seeds import operation_seed
 from tests.support.tiny_model import MAX_POSITIONS, VOCABULARY, build_tiny_model
 from tests.trainer.batches import padded, random_rows
 from tests.trainer.conftest import ADAMW, LORA
+from tests.trainer.hand_loop import hand_written, trained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-
-def _hand_written(
-    model_dir: Path, batches: list[list[list[Row]]], bias: str = "none"
-) -> tuple[list[float], dict[str, Any]]:
-    """The loop that a user of peft would write: its losses and its adapter."""
-    base = AutoModelForCausalLM.from_pretrained(model_dir)
-    torch.manual_seed(7)
-    config = LoraConfig(
-        r=4,
-        lora_alpha=8,
-        lora_dropout=0.1,
-        target_modules=list(LORA.target_modules),
-        bias=bias,  # type: ignore[arg-type]  # one of peft's words
-        task_type="CAUSAL_LM",
-    )
-    model = get_peft_model(base, config)
-    model.train()
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad], lr=5e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01
-    )
-    losses, op_seq = [], 0
-    for calls in batches:
-        for rows in calls:
-            op_seq += 1
-            torch.manual_seed(operation_seed(7, op_seq))
-            width = max(len(row.tokens) for row in rows)
-            tokens = torch.tensor([[*row.tokens, *[0] * (width - len(row.tokens))] for row in rows])
-            mask = torch.tensor([[1] * len(row.tokens) + [0] * (width - len(row.tokens)) for row in rows])
-            labels = tokens.masked_fill(mask == 0, IGNORED)
-            loss = model(input_ids=tokens, attention_mask=mask, labels=labels).loss
-            (loss / len(calls)).backward()
-            losses.append(loss.item())
-        optimizer.step()
-        optimizer.zero_grad()
-        op_seq += 1
-    return losses, {n.replace(".default", ""): p.detach() for n, p in model.named_parameters() if p.requires_grad}
-
-
-def _trained(adapter: Adapter, batches: list[list[list[Row]]], first_op: int = 1) -> list[float]:
-    losses, op_seq = [], first_op
-    for calls in batches:
-        for rows in calls:
-            losses.append(forward_backward(adapter, rows, operation_seed(7, op_seq)).loss)
-            op_seq += 1
-        optim_step(adapter, op_seq)
-        op_seq += 1
-    return losses
 
 
 BATCHES = [[random_rows(1), random_rows(2, (4, 17))], [random_rows(3, (20,))], [random_rows(4), random_rows(5)]]
@@ -84,8 +35,8 @@ def test_losses_and_adapter_equal_a_hand_written_peft_loop(
     model_dir: Path, new_adapter: Callable[..., Adapter]
 ) -> None:
     adapter = new_adapter()
-    losses = _trained(adapter, BATCHES)
-    wanted_losses, wanted = _hand_written(model_dir, BATCHES)
+    losses = trained(adapter, BATCHES)
+    wanted_losses, wanted = hand_written(model_dir, BATCHES, LORA, ADAMW)
     assert losses == pytest.approx(wanted_losses, abs=1e-5)
     weights = adapter.weights()
     assert weights.keys() == wanted.keys()
@@ -136,9 +87,9 @@ def test_same_seed_and_inputs_give_the_same_digest_on_a_second_instance(
     model_dir: Path, new_adapter: Callable[..., Adapter]
 ) -> None:
     one, other = new_adapter(), Adapter(SharedBase(model_dir), LORA, ADAMW, 7)
-    _trained(one, BATCHES)
+    trained(one, BATCHES)
     torch.rand(17)
-    _trained(other, BATCHES)
+    trained(other, BATCHES)
     assert one.digest() == other.digest()
     assert one.digest() != new_adapter(seed=8).digest()
 
@@ -147,14 +98,14 @@ def test_two_runs_share_one_base_and_do_not_disturb_each_other(
     base: SharedBase, new_adapter: Callable[..., Adapter]
 ) -> None:
     alone = new_adapter()
-    _trained(alone, BATCHES)
+    trained(alone, BATCHES)
     wanted = alone.digest()
     before = {name: p.detach().clone() for name, p in base.base.named_parameters() if "lora" not in name}
     one, other = new_adapter(), new_adapter(seed=9)
     for index, calls in enumerate(BATCHES):
         op_seq = 1 + sum(len(b) + 1 for b in BATCHES[:index])
-        _trained(one, [calls], op_seq)
-        _trained(other, [calls])
+        trained(one, [calls], op_seq)
+        trained(other, [calls])
     assert one.digest() == wanted
     assert other.digest() != wanted
     after = {name: p for name, p in base.base.named_parameters() if "lora" not in name}
@@ -162,18 +113,19 @@ def test_two_runs_share_one_base_and_do_not_disturb_each_other(
 
 
 def test_a_second_run_adds_no_base_weight(base: SharedBase, new_adapter: Callable[..., Adapter]) -> None:
-    def frozen() -> set[int]:
-        return {p.data_ptr() for name, p in base.base.named_parameters() if "lora" not in name}
+    def weights(adapter: Adapter) -> dict[int, int]:
+        held = base.activate(adapter.name, training=False).parameters()
+        return {p.data_ptr(): p.numel() for p in held}
 
-    new_adapter()
-    first = frozen()
-    total = sum(p.numel() for p in base.base.parameters())
-    second = new_adapter(seed=2)
-    assert frozen() == first
-    added = sum(p.numel() for p in base.base.parameters()) - total
-    assert added == sum(p.numel() for p in second.parameters.values())
+    of_base = {p.data_ptr(): p.numel() for p in base.base.parameters()}
+    first, second, third = new_adapter(), new_adapter(seed=2), new_adapter(lora=replace(LORA, use_dora=True))
+    own = [sum(p.numel() for p in adapter.parameters.values()) for adapter in (first, second, third)]
+    assert sum(weights(second).values()) == sum(of_base.values()) + own[0] + own[1]
+    assert sum(weights(third).values()) == sum(of_base.values()) + own[2]
+    assert of_base.items() <= weights(second).items()
+    assert of_base.items() <= weights(third).items()
     second.close()
-    assert sum(p.numel() for p in base.base.parameters()) == total
+    assert sum(weights(first).values()) == sum(of_base.values()) + own[0]
 
 
 def test_a_non_finite_loss_accumulates_nothing(new_adapter: Callable[..., Adapter]) -> None:
@@ -216,7 +168,7 @@ def test_a_step_takes_the_learning_rate_of_the_call(new_adapter: Callable[..., A
     one, other = new_adapter(), new_adapter()
     for adapter, rate in ((one, None), (other, 1e-4)):
         forward_backward(adapter, random_rows(1), seed=1)
-        assert optim_step(adapter, 2, rate) == (rate or ADAMW.learning_rate)
+        assert optim_step(adapter, 2, rate).learning_rate == (rate or ADAMW.learning_rate)
     assert one.digest() != other.digest()
 
 
@@ -243,10 +195,10 @@ def test_biases_are_trained_as_peft_does_and_stay_a_runs_own(which: str, tmp_pat
     losses = []
     for index, calls in enumerate(BATCHES):
         op_seq = 1 + sum(len(b) + 1 for b in BATCHES[:index])
-        losses += _trained(biased, [calls], op_seq)
-        _trained(plain, [calls], op_seq)
-    _trained(untouched, BATCHES)
-    wanted_losses, wanted = _hand_written(directory, BATCHES, which)
+        losses += trained(biased, [calls], op_seq)
+        trained(plain, [calls], op_seq)
+    trained(untouched, BATCHES)
+    wanted_losses, wanted = hand_written(directory, BATCHES, lora, ADAMW)
     assert losses == pytest.approx(wanted_losses, abs=1e-5)
     assert biased.weights().keys() == wanted.keys() > plain.weights().keys()
     for name, tensor in wanted.items():

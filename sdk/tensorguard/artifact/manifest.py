@@ -40,6 +40,8 @@ class LoraSettings(Strict):
     dropout: float
     target_modules: list[str]
     bias: str
+    use_rslora: bool = False
+    use_dora: bool = False
 
 
 class OptimizerSettings(Strict):
@@ -51,6 +53,8 @@ class OptimizerSettings(Strict):
     beta1: float
     beta2: float
     eps: float
+    momentum: float = 0.0
+    max_grad_norm: float | None = None
 
 
 class ArtifactSubject(Strict):

@@ -1,0 +1,50 @@
+"""Where and how a process computes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+from tensorguard.errors import UsageError
+
+_CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Device ("cpu", "cuda", "cuda:N", or "auto": a GPU where there is one), attention kernel, gradient checkpointing.
+
+    ``deterministic`` takes only kernels that give the same bits each time.
+    """
+
+    device: str = "cpu"
+    attention: str = "sdpa"
+    gradient_checkpointing: bool = False
+    deterministic: bool = False
+
+
+def device_of(name: str) -> torch.device:
+    """A device by its name.
+
+    Raises:
+        UsageError: this machine has no such device.
+    """
+    wanted = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    device = torch.device(wanted)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"TG_DEVICE is {name}, which this machine does not have.")
+    return device
+
+
+def prepare(compute: Compute) -> None:
+    """Set the process up, before the first kernel runs.
+
+    Raises:
+        UsageError: this machine has no such device.
+    """
+    device_of(compute.device)
+    if compute.deterministic:
+        os.environ.setdefault(_CUBLAS, ":4096:8")
+        torch.use_deterministic_algorithms(mode=True)
+        torch.backends.cudnn.benchmark = False
