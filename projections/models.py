@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from sqlalchemy import JSON, BigInteger, Index, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-VIEWS_VERSION = 3
+VIEWS_VERSION = 4
 """Raise it with every change of a table or of what a handler writes: views of another version are rebuilt at start."""
 
 Key = String(128)
@@ -123,7 +123,11 @@ class SigningKey(Base):
 
 
 class Run(Base):
-    """A training run as its records leave it."""
+    """A training run as its records leave it.
+
+    ``durable_op_seq`` is also the number of the interval that the inputs of a sealed run are sealed in now.
+    ``last_replay`` says how the newest replay went: its place and time, what it repeated, whether that was identical.
+    """
 
     __tablename__ = "runs"
 
@@ -139,6 +143,10 @@ class Run(Base):
     max_steps: Mapped[int | None]
     seed: Mapped[int]
     metadata_commitment: Mapped[str | None]
+    batch_retention: Mapped[str]
+    trainable: Mapped[bool]
+    start_artifact_id: Mapped[str | None]
+    start_step: Mapped[int | None]
     seq: Mapped[int]
     created_at: Mapped[int]
     closed_at: Mapped[int | None]
@@ -150,6 +158,10 @@ class Run(Base):
     last_op_seq: Mapped[int]
     lease_epoch: Mapped[int]
     worker: Mapped[str | None]
+    replaying: Mapped[bool]
+    replays: Mapped[int]
+    last_replay: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    batch_keys_destroyed: Mapped[int]
 
     __table_args__ = (Index("runs_by_seq", "chain", "seq"),)
 
@@ -186,7 +198,7 @@ class Operation(Base):
 
 
 class Artifact(Base):
-    """A durable checkpoint."""
+    """A durable checkpoint, or one that was: deleted ones keep their row."""
 
     __tablename__ = "artifacts"
 
@@ -205,8 +217,33 @@ class Artifact(Base):
     includes_optimizer: Mapped[bool]
     seq: Mapped[int]
     created_at: Mapped[int]
+    deletion_requested_at: Mapped[int | None]
+    deleted_at: Mapped[int | None]
 
     __table_args__ = (Index("artifacts_by_seq", "chain", "seq"),)
+
+
+class Export(Base):
+    """A checkpoint's weights in the clear: asked for, there or failed."""
+
+    __tablename__ = "exports"
+
+    chain: Mapped[str] = mapped_column(Key, primary_key=True)
+    export_id: Mapped[str] = mapped_column(Key, primary_key=True)
+    run_id: Mapped[str] = mapped_column(Key)
+    artifact_id: Mapped[str] = mapped_column(Key)
+    manifest_digest: Mapped[str]
+    format: Mapped[str]
+    status: Mapped[str] = mapped_column(Key)
+    error_code: Mapped[str | None]
+    files_digest: Mapped[str | None]
+    size_bytes: Mapped[int | None]
+    seq: Mapped[int]
+    finished_seq: Mapped[int | None]
+    requested_at: Mapped[int]
+    finished_at: Mapped[int | None]
+
+    __table_args__ = (Index("exports_by_seq", "chain", "seq"),)
 
 
 class Package(Base):

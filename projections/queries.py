@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import Engine, Select, func, select
+from sqlalchemy import Engine, Select, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -18,6 +18,7 @@ from projections.models import (
     AuditEntry,
     Base,
     CatalogueModel,
+    Export,
     KnownModel,
     Operation,
     Package,
@@ -32,7 +33,7 @@ from projections.remembered import Remembered
 PLATFORM = "platform"
 T = TypeVar("T")
 Row = TypeVar("Row", bound=Base)
-Paged = TypeVar("Paged", Run, Artifact, Package)
+Paged = TypeVar("Paged", Run, Artifact, Package, Export)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +130,44 @@ class Views:
             return session.scalar(query if chain is None else query.where(Run.chain == chain)) or 0
 
     def artifact(self, chain: str, artifact_id: str) -> Artifact | None:
-        """A checkpoint of this chain."""
-        return self._get(Artifact, chain, artifact_id)
+        """A checkpoint of this chain that is not deleted; ``deletion_requested_at`` tells one that is about to be."""
+        found = self._get(Artifact, chain, artifact_id)
+        return found if found and found.deleted_at is None else None
+
+    def resting_on(self, chain: str, artifact_id: str) -> Sequence[Run]:
+        """The open runs that cannot go on without a checkpoint: to resume from it, or to do a load of it."""
+        loads = select(Operation.run_id).where(
+            Operation.chain == chain,
+            Operation.run_id == Run.run_id,
+            Operation.op_seq > Run.durable_op_seq,
+            Operation.kind == "load_state",
+            Operation.status.in_(("pending", "completed")),
+            Operation.parameters["artifact_id"].as_string() == artifact_id,
+        )
+        query = select(Run).where(
+            Run.chain == chain,
+            Run.closed_at.is_(None),
+            or_(Run.durable_artifact_id == artifact_id, loads.exists()),
+        )
+        return self._all(query.order_by(Run.seq))
 
     def artifacts(self, chain: str, run_id: str | None, before: int | None, limit: int) -> Sequence[Artifact]:
-        """Checkpoints of a chain, or of one of its runs, saved before position ``before``, newest first."""
-        query = select(Artifact).where(Artifact.chain == chain)
+        """Checkpoints of a chain, or of one of its runs, saved before ``before`` and not deleted, newest first."""
+        query = select(Artifact).where(Artifact.chain == chain, Artifact.deleted_at.is_(None))
         if run_id is not None:
             query = query.where(Artifact.run_id == run_id)
         return self._newest(query, Artifact, before, limit)
+
+    def export(self, chain: str, export_id: str) -> Export | None:
+        """An export of this chain."""
+        return self._get(Export, chain, export_id)
+
+    def exports(self, chain: str, artifact_id: str | None, before: int | None, limit: int) -> Sequence[Export]:
+        """Exports of a chain, or of one of its checkpoints, asked for before position ``before``, newest first."""
+        query = select(Export).where(Export.chain == chain)
+        if artifact_id is not None:
+            query = query.where(Export.artifact_id == artifact_id)
+        return self._newest(query, Export, before, limit)
 
     def package(self, chain: str, package_id: str) -> Package | None:
         """A package of this chain."""

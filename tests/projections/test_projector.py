@@ -5,6 +5,7 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from projections.projector import Projector
 from projections.queries import Views
 from projections.rebuild import keeping_views, rebuild
 from schemas import commands as c
-from tests.support.doors import TENANT, Doors, enrol_device, open_doors, opening
+from schemas.types import StartSpec
+from tests.deciders.examples import make
+from tests.support.doors import TENANT, Doors, enrol_device, open_doors, opening, register_model
 
 
 def lived(doors: Doors) -> None:
@@ -53,9 +56,82 @@ def lived(doors: Doors) -> None:
     doors.platform.submission.forward(opening(device, package, bytes(32), doors.platform.installation.clock()))
     other = bytes.fromhex(doors.post("/v1/packages", asked)["package_id"])
     doors.worker.say("packager", c.FailPackage(other, "internal_error"))
+    kept(doors, run, artifact)
+    evaluated(doors)
     doors.post("/v1/training_clients", {"model_ref": "tiny"}, key=doors.other_key)
     doors.post(f"/v1/training_clients/{run}/close")
     doors.worker.say("authority", c.RevokeApiKey(keys.id_of(doors.issue(TENANT)) or ""))
+
+
+def kept(doors: Doors, run: str, artifact: bytes) -> None:
+    """Checkpoints handed out and deleted, and a model that came and went."""
+    for number in (1, 2):
+        doors.worker.say("gateway", c.ExportArtifact(run, artifact, bytes(32), bytes([number]) * 16, "peft"))
+    doors.worker.say("packager", c.RecordArtifactExported(run, b"\x01" * 16, bytes(32), 9))
+    doors.worker.say("packager", c.FailArtifactExport(run, b"\x02" * 16, "checkpoint_damaged"))
+    superseded, unwanted = (doors.worker.saved(run, through=9, step=1) for _ in range(2))
+    doors.worker.saved(run, through=9, step=1)
+    doors.worker.say("gateway", c.DeleteArtifact(run, unwanted))
+    doors.worker.say("retention", c.RecordArtifactDeleted(run, superseded))
+    model = register_model("passing")
+    doors.worker.say("authority", model, tenant="platform")
+    doors.worker.say("authority", c.RemoveModel("passing", model.manifest_digest), tenant="platform")
+
+
+def evaluated(doors: Doors) -> None:
+    """Runs of other kinds: sealed ones, computed again with the same outcome, another or none; and a sampler."""
+    for ending in ("identical", "differing", "failed"):
+        sealed(doors, ending)
+    sampler = {"run_id": "sampler", "interval": 0}
+    say(
+        doors,
+        "gateway",
+        c.CreateRun,
+        **sampler,
+        trainable=False,
+        batch_retention="sealed",
+        start=StartSpec(bytes(16), bytes(32), 7),
+    )
+    say(doors, "dispatcher", c.GrantLease, **sampler)
+    first, _ = (say(doors, "gateway", c.SubmitSample, **sampler) for _ in range(2))
+    say(doors, "worker", c.CompleteSample, **sampler, operation_id=first, step=7)
+
+
+def sealed(doors: Doors, ending: str) -> None:
+    """A sealed run whose worker changes while a step is not durable."""
+    run: dict[str, Any] = {"run_id": ending, "interval": 0}
+    say(doors, "gateway", c.CreateRun, **run, batch_retention="sealed")
+    say(doors, "dispatcher", c.GrantLease, **run)
+    evaluation, batch = (
+        say(doors, "gateway", c.SubmitForward, **run),
+        say(doors, "gateway", c.SubmitForwardBackward, **run),
+    )
+    step = say(doors, "gateway", c.SubmitOptimStep, **run)
+    say(doors, "worker", c.CompleteForward, **run, operation_id=evaluation, step=0)
+    say(doors, "worker", c.CompleteForwardBackward, **run, operation_id=batch)
+    say(doors, "worker", c.RecordStep, **run, operation_id=step)
+    waiting = say(doors, "gateway", c.SubmitForward, **run)
+    say(doors, "dispatcher", c.GrantLease, **run, worker="other")
+    again: dict[str, Any] = {**run, "lease_epoch": 2, "through_op_seq": 3}
+    match ending:
+        case "identical":
+            say(doors, "worker", c.RecordReplay, **again)
+            checkpoint = {"operation_id": None, "name": None, "artifact_id": sha256(ending.encode()).digest()[:16]}
+            say(doors, "worker", c.RecordCheckpoint, **again, **checkpoint)
+            say(doors, "gateway", c.RequestCancellation, **run, operation_id=waiting)
+            say(doors, "worker", c.FailOperation, **again, operation_id=waiting, code="cancelled")
+            say(doors, "gateway", c.CloseRun, **run)
+            say(doors, "retention", c.RecordBatchKeyDestroyed, **run)
+        case "differing":
+            say(doors, "worker", c.RecordReplay, **again, identical=False, differing_step=1)
+            say(doors, "dispatcher", c.GrantLease, **run)
+        case _:
+            say(doors, "worker", c.FailReplay, **again, code="batch_lost")
+
+
+def say(doors: Doors, role: str, command: type[Any], **given: Any) -> bytes:
+    """A command with defaults, decided and folded; its id."""
+    return doors.worker.say(role, make(command, **given)).command_id
 
 
 def dump(database: Engine) -> dict[str, list[Any]]:
@@ -228,7 +304,13 @@ def test_views_agree_with_what_the_deciders_fold(ledger: SqliteEngine, data_dir:
             durable = state.durable
             assert (run.durable_step, run.durable_op_seq) == (durable.step, durable.op_seq)
             assert run.durable_artifact_id == (durable.artifact.hex() if durable.artifact else None)
-    assert runs
+            assert (run.replaying, run.trainable) == (state.replaying, state.trainable)
+            held = {each.artifact.hex() for each in state.checkpoints}
+            assert {row.artifact_id for row in views.artifacts(TENANT, state.run_id, None, 100)} == held
+            for row in views.artifacts(TENANT, None, None, 100):
+                rests = any(other.run_id == state.run_id for other in views.resting_on(TENANT, row.artifact_id))
+                assert rests == (state.rests_on(bytes.fromhex(row.artifact_id)) and not state.closed)
+    assert {state.replaying for state in runs} == {state.trainable for state in runs} == {True, False}
 
 
 def test_a_waiter_sleeps_until_its_record_is_folded(doors: Doors) -> None:
