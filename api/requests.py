@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 MAX_INT = (1 << 63) - 1
 ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -141,21 +141,55 @@ class OptimStepRequest(Request):
 
 
 class SamplingConfig(Request):
-    """How completions are drawn."""
+    """How completions are drawn: repetition penalty, temperature, top-k, top-p, min-p, in this order."""
 
     max_tokens: int = Field(default=64, ge=1, le=1 << 20)
-    temperature: float = Field(default=1.0, ge=0, le=100)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    seed: Seed | None = None
+    temperature: float = Field(default=1.0, ge=0, le=100, description="0 takes the likeliest token.")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="Keep the smallest likeliest set of this mass.")
+    top_k: int = Field(default=0, ge=0, le=1 << 20, description="Keep so many of the likeliest tokens; 0: all.")
+    min_p: float = Field(default=0.0, ge=0, le=1, description="Keep what has this share of the likeliest's chance.")
+    repetition_penalty: float = Field(
+        default=1.0, gt=0, le=100, description="Above 1 weakens tokens that the prompt or completion has."
+    )
+    n: int = Field(default=1, ge=1, le=64, description="Completions of each prompt.")
+    logprobs: bool = Field(default=False, description="Give each token's log-probability by the model itself.")
+    stop: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(
+        default=[], max_length=16, description="Texts before which a completion ends."
+    )
+    stop_tokens: list[Annotated[int, Field(ge=0, le=MAX_INT)]] = Field(
+        default=[], max_length=64, description="Token ids before which a completion ends."
+    )
+    seed: Seed | None = Field(default=None, description="The same seed gives a prompt the same text.")
+
+
+class Message(Request):
+    """One turn of a conversation."""
+
+    role: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    content: str = Field(max_length=1 << 18)
 
 
 class SampleRequest(Request):
-    """Complete prompts."""
+    """Complete texts, conversations by the model's chat template, or token ids; exactly one of the three."""
 
-    prompts: list[Annotated[str, Field(min_length=1, max_length=1 << 18)]] = Field(min_length=1, max_length=64)
+    prompts: list[Annotated[str, Field(min_length=1, max_length=1 << 18)]] | None = Field(
+        default=None, min_length=1, max_length=64
+    )
+    messages: list[Annotated[list[Message], Field(min_length=1, max_length=1024)]] | None = Field(
+        default=None, min_length=1, max_length=64
+    )
+    tokens: list[Annotated[list[Annotated[int, Field(ge=0, le=MAX_INT)]], Field(min_length=1)]] | None = Field(
+        default=None, min_length=1, max_length=64
+    )
     sampling_config: SamplingConfig = Field(default_factory=SamplingConfig)
     salt: Salt = None
     generation: Generation = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if sum(each is not None for each in (self.prompts, self.messages, self.tokens)) != 1:
+            raise ValueError("give one of prompts, messages and tokens")
+        return self
 
 
 class SaveStateRequest(Request):

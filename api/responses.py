@@ -110,25 +110,34 @@ class OptimStepResult(BaseModel):
 
 
 class Sample(BaseModel):
-    """A completion."""
+    """A completion. ``token_ids`` and ``logprobs`` are of every generated token, the ending ones included."""
 
-    prompt: str
+    prompt_index: int
+    completion_index: int
+    prompt: str | None = Field(description="None where messages or tokens were given.")
     completion: str
+    token_ids: list[int]
+    logprobs: list[float] | None
     tokens_generated: int
-    finish_reason: str
+    finish_reason: Literal["stop", "length", "stop_string", "stop_token"]
 
 
 class SampledWith(BaseModel):
-    """The settings that completions were drawn with."""
+    """The settings that completions were drawn with; what ended them is the caller's secret."""
 
     max_tokens: int
     temperature: float
     top_p: float
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    n: int = Field(default=1, validation_alias="completions")
+    logprobs: bool = False
     seed: int | None
 
 
 class SampleResult(BaseModel):
-    """Completions, in the order of their prompts."""
+    """Completions in the order of their prompts, those of one prompt side by side."""
 
     samples: list[Sample]
     model_step: int

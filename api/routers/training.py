@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from tensorguard import commitment
 
-from api import batches, paging, present
+from api import batches, paging, present, sampling
 from api import requests as q
 from api import responses as r
 from api.auth import Caller, KeyFirst, Reader, Trainer
@@ -214,23 +214,7 @@ async def sample(
     asked = await ask.by(caller)
 
     def submit() -> r.Future:
-        run = _run(platform, caller, training_client_id)
-        config = body.sampling_config
-
-        def command(digest: bytes) -> commands.SubmitSample:
-            return commands.SubmitSample(
-                run.run_id,
-                digest,
-                len(body.prompts),
-                config.max_tokens,
-                config.temperature,
-                config.top_p,
-                config.seed,
-                body.generation,
-            )
-
-        reply = platform.submission.send_private(asked, _private(body.prompts, body.salt), command)
-        return platform.futures.get(caller.tenant, reply.command_id.hex())
+        return send_sample(platform, asked, _run(platform, caller, training_client_id), body)
 
     return await run_in_threadpool(submit)
 
@@ -274,6 +258,15 @@ async def load_state(
         return _send(platform, asked, command)
 
     return await run_in_threadpool(submit)
+
+
+def send_sample(platform: Platform, asked: Asked, run: Run, body: q.SampleRequest) -> r.Future:
+    """Check a sample against its model and queue it."""
+    sampling.check(body, _model(platform, run))
+    reply = platform.submission.send_private(
+        asked, _private(sampling.private_part(body), body.salt), lambda digest: sampling.command(run, body, digest)
+    )
+    return platform.futures.get(asked.caller.tenant, reply.command_id.hex())
 
 
 def _send_batch(

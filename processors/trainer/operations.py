@@ -19,7 +19,7 @@ from processors.trainer.checkpoints import take_image
 from processors.trainer.compute import forward_backward, optim_step
 from processors.trainer.errors import BatchLostError, OperationFailedError
 from processors.trainer.plan import execution_plan
-from processors.trainer.sampling import Completion, SampleJob, Sampling, complete
+from processors.trainer.sampling import SampleInput, SampleJob, complete
 from processors.trainer.seeds import operation_seed
 from producers.deciders.values import FAILURES
 from schemas import commands as c
@@ -114,15 +114,13 @@ class Operations:
         )
 
     def _sample(self, live: LiveRun, event: e.SampleSubmitted) -> Command:
-        prompts = _prompts(self._input(event.operation_id, event.prompts_commitment))
+        asked = SampleInput.parse(self._input(event.operation_id, event.prompts_commitment))
         adapter = self._adapters.of(live)
         run_seed = live.view.created.seed
         seed = operation_seed(run_seed, event.op_seq) if event.seed is None else event.seed
-        base = adapter.base
-        settings = Sampling(event.max_tokens, event.temperature, event.top_p, seed)
-        job = SampleJob(event.operation_id, adapter.name, [base.encode(prompt) for prompt in prompts], settings)
-        completions = complete(base, job)
-        commitment = self._hand_over(event.operation_id, [_sample(prompts, each) for each in completions])
+        prompts, settings = asked.encoded(adapter.base), asked.sampling(event, seed)
+        completions = complete(adapter.base, SampleJob(event.operation_id, adapter.name, prompts, settings))
+        commitment = self._hand_over(event.operation_id, asked.samples(completions))
         generated = sum(len(completion.tokens) for completion in completions)
         return c.CompleteSample(event.run_id, event.operation_id, live.lease_epoch, commitment, generated, adapter.step)
 
@@ -174,23 +172,6 @@ class Operations:
         except CommitmentError as error:
             raise BatchLostError("The operation's input is not the one that was committed to.") from error
         return value
-
-
-def _sample(prompts: list[str], completion: Completion) -> dict[str, Any]:
-    """A completion as results and commitments write it."""
-    return {
-        "prompt": prompts[completion.prompt_index],
-        "completion": completion.text,
-        "tokens_generated": len(completion.tokens),
-        "finish_reason": completion.finish_reason,
-    }
-
-
-def _prompts(data: bytes) -> list[str]:
-    value: Any = json.loads(data)
-    if not isinstance(value, list) or not all(isinstance(prompt, str) for prompt in value):
-        raise OperationFailedError("The input is no list of prompts.")
-    return value
 
 
 def failure_code(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Any
@@ -12,6 +12,7 @@ from tensorguard.commitment import UncommittableError
 
 from tg_tinker.batches import Batch, plain_batch
 from tg_tinker.errors import CommitmentMismatchError, InvalidRequestError
+from tg_tinker.prompts import Prompts, plain_prompts
 from tg_tinker.types import Commitment, Future, SamplingConfig
 
 
@@ -48,17 +49,17 @@ def optim_step(learning_rate: float | None, max_grad_norm: float | None) -> Oper
     return Operation("optim_step", {"learning_rate": learning_rate, "max_grad_norm": max_grad_norm})
 
 
-def sample(prompts: str | Sequence[str], config: SamplingConfig | None, salt: str) -> Operation:
-    """Complete prompts.
+def sample(prompts: Prompts, config: SamplingConfig | None, salt: str) -> Operation:
+    """Complete prompts: texts, conversations or token ids.
 
     Raises:
-        InvalidRequestError: the prompts are no texts.
+        InvalidRequestError: they are none of these.
     """
-    listed = [prompts] if isinstance(prompts, str) else list(prompts)
-    if not listed or not all(isinstance(prompt, str) and prompt for prompt in listed):
-        raise InvalidRequestError("Prompts are one text or a list of texts, none of them empty.")
     drawn = (config or SamplingConfig()).model_dump(mode="json")
-    return Operation("sample", {"prompts": listed, "sampling_config": drawn, "salt": salt}, _commit(listed, salt))
+    kinds = {"prompts": None, "messages": None, "tokens": None, **plain_prompts(prompts)}
+    body = {**kinds, "sampling_config": drawn, "salt": salt}
+    private = {**kinds, "stop": drawn["stop"], "stop_tokens": drawn["stop_tokens"]}
+    return Operation("sample", body, _commit(private, salt))
 
 
 def save_state(name: str, metadata: Mapping[str, Any] | None, *, include_optimizer: bool) -> Operation:

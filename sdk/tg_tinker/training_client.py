@@ -9,7 +9,7 @@ step, and both move this client to the run's new generation: the caller sends ag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from tg_tinker.errors import RollbackError, TGTinkerError
 from tg_tinker.flows import Flow
 from tg_tinker.futures import AsyncFutureHandle, FutureHandle
 from tg_tinker.operations import Operation
+from tg_tinker.prompts import Prompts
 from tg_tinker.tokenizer import Tokenizer
 from tg_tinker.transport import Transport
 from tg_tinker.types import (
@@ -101,12 +102,15 @@ class TrainingClient:
         operation = operations.optim_step(learning_rate, max_grad_norm)
         return cast("FutureHandle[OptimStepResult]", self._submit(operation))
 
-    def sample(
-        self, prompts: str | Sequence[str], sampling_config: SamplingConfig | None = None
-    ) -> FutureHandle[SampleResult]:
+    def sample(self, prompts: Prompts, sampling_config: SamplingConfig | None = None) -> FutureHandle[SampleResult]:
         """Complete prompts with the run's present adapter.
 
-        The completions are kept in the server's memory for an hour; later, ``result`` raises ResultExpiredError.
+        Args:
+            prompts: texts, conversations (lists of ``{"role", "content"}``, completed by the model's chat template) or
+                lists of token ids; one of them or a list of them.
+            sampling_config: how to draw.
+
+        The completions are kept by the server for an hour; later, ``result`` raises ResultExpiredError.
         """
         operation = operations.sample(prompts, sampling_config, self._salt())
         return cast("FutureHandle[SampleResult]", self._submit(operation))
@@ -151,7 +155,7 @@ class TrainingClient:
         return cast("AsyncFutureHandle[OptimStepResult]", await self._submit_async(operation))
 
     async def sample_async(
-        self, prompts: str | Sequence[str], sampling_config: SamplingConfig | None = None
+        self, prompts: Prompts, sampling_config: SamplingConfig | None = None
     ) -> AsyncFutureHandle[SampleResult]:
         """As :meth:`sample`."""
         operation = operations.sample(prompts, sampling_config, self._salt())

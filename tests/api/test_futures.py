@@ -9,7 +9,17 @@ from typing import Any
 from processors.channel import ChannelLimits, SideChannel
 from tests.support.doors import Doors, batch, open_doors
 
-TEXTS = {"samples": [{"prompt": "a", "completion": "b", "tokens_generated": 1, "finish_reason": "stop"}], "salt": "00"}
+SAMPLE = {
+    "prompt_index": 0,
+    "completion_index": 0,
+    "prompt": "a",
+    "completion": "b",
+    "token_ids": [3],
+    "logprobs": None,
+    "tokens_generated": 1,
+    "finish_reason": "stop",
+}
+TEXTS = {"samples": [SAMPLE], "salt": "00"}
 
 
 def sample(doors: Doors, run: str) -> Any:
@@ -73,7 +83,14 @@ def test_completions_come_from_beside_the_ledger_and_expire(data_dir: Path) -> N
         doors.worker.sampled(future, json.dumps(TEXTS).encode())
         done = result(doors, future)
         assert done["result"]["samples"] == TEXTS["samples"]
-        assert done["result"]["sampling_config"] == {"max_tokens": 3, "temperature": 1.0, "top_p": 1.0, "seed": 5}
+        off = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "n": 1, "logprobs": False}
+        assert done["result"]["sampling_config"] == {
+            **off,
+            "max_tokens": 3,
+            "temperature": 1.0,
+            "top_p": 1.0,
+            "seed": 5,
+        }
         now[0] = 3601
         gone = result(doors, future)
         assert (gone["status"], gone["result"], gone["error"]["code"]) == ("completed", None, "result_expired")

@@ -119,6 +119,34 @@ WRONG: dict[str, Wrong] = {
     "a learning rate of zero": Wrong(OP + "/optim_step", 422, "invalid_request", {"learning_rate": 0}),
     "a step without a gradient": Wrong(OP + "/optim_step", 409, "nothing_to_apply", {}),
     "another generation": Wrong(OP + "/forward_backward", 409, "run_rolled_back", {**forward(), "generation": 3}),
+    "prompts and tokens at once": Wrong(OP + "/sample", 422, "invalid_request", {"prompts": ["a"], "tokens": [[1]]}),
+    "neither prompts nor tokens nor messages": Wrong(OP + "/sample", 422, "invalid_request", {}),
+    "an empty row of tokens": Wrong(OP + "/sample", 422, "invalid_request", {"tokens": [[1], []]}),
+    "a token of a prompt that the model does not have": Wrong(
+        OP + "/sample", 422, "token_out_of_vocabulary", {"tokens": [[1], [VOCABULARY]]}
+    ),
+    "tokens that fill the model": Wrong(OP + "/sample", 422, "sequence_too_long", {"tokens": [[1] * POSITIONS]}),
+    "an empty conversation": Wrong(OP + "/sample", 422, "invalid_request", {"messages": [[]]}),
+    "a message without a role": Wrong(OP + "/sample", 422, "invalid_request", {"messages": [[{"content": "a"}]]}),
+    "a part that is no text": Wrong(
+        OP + "/sample", 422, "invalid_request", {"messages": [[{"role": "user", "content": [{"type": "text"}]}]]}
+    ),
+    "an empty stop string": Wrong(
+        OP + "/sample", 422, "invalid_request", {"prompts": ["a"], "sampling_config": {"stop": [""]}}
+    ),
+    "a negative top_k": Wrong(
+        OP + "/sample", 422, "invalid_request", {"prompts": ["a"], "sampling_config": {"top_k": -1}}
+    ),
+    "a min_p above one": Wrong(
+        OP + "/sample", 422, "invalid_request", {"prompts": ["a"], "sampling_config": {"min_p": 1.5}}
+    ),
+    "no repetition penalty at all": Wrong(
+        OP + "/sample", 422, "invalid_request", {"prompts": ["a"], "sampling_config": {"repetition_penalty": 0}}
+    ),
+    "no completions": Wrong(OP + "/sample", 422, "invalid_request", {"prompts": ["a"], "sampling_config": {"n": 0}}),
+    "too many completions": Wrong(
+        OP + "/sample", 422, "invalid_request", {"prompts": ["a"] * 64, "sampling_config": {"n": 64}}
+    ),
     "no prompts": Wrong(OP + "/sample", 422, "invalid_request", {"prompts": []}),
     "a prompt with a lone surrogate": Wrong(
         OP + "/sample", 422, "invalid_request", content=b'{"prompts":["\\ud800"]}', headers=JSON

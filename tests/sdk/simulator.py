@@ -135,7 +135,7 @@ class Simulator:
             raise ProblemError("run_closed", 409)
         if body.get("generation") not in (None, run["generation"]):
             raise ProblemError("run_rolled_back", 409, **_standing(run))
-        private = body.get("batch") or body.get("prompts")
+        private = body.get("batch") or _private_of(body)
         future = {
             "future_id": secrets.token_hex(16),
             "training_client_id": run_id,
@@ -254,6 +254,34 @@ def _standing(run: Json) -> Json:
     }
 
 
+def _private_of(body: Json) -> Json | None:
+    """What of a sample the ledger is committed to."""
+    if "sampling_config" not in body:
+        return None
+    kinds = {name: body.get(name) for name in ("prompts", "messages", "tokens")}
+    return {**kinds, **{name: body["sampling_config"].get(name, []) for name in ("stop", "stop_tokens")}}
+
+
+def _samples(asked: Json) -> list[Json]:
+    """A text backwards; of anything else that there was something."""
+    given = asked["prompts"] or asked["messages"] or asked["tokens"]
+    texts = [each if isinstance(each, str) else None for each in given]
+    return [
+        {
+            "prompt_index": index,
+            "completion_index": number,
+            "prompt": text,
+            "completion": text[::-1] if text else str(len(given[index])),
+            "token_ids": [1, 2, 3],
+            "logprobs": [-1.0] * 3 if asked["sampling_config"]["logprobs"] else None,
+            "tokens_generated": 3,
+            "finish_reason": "length",
+        }
+        for index, text in enumerate(texts)
+        for number in range(asked["sampling_config"]["n"])
+    ]
+
+
 def _result(future: Json, run: Json) -> Json:
     asked = future["asked"]
     match future["kind"]:
@@ -268,10 +296,7 @@ def _result(future: Json, run: Json) -> Json:
             return {"step": run["step"], "learning_rate": asked["learning_rate"] or 1e-4, "dp_metrics": None}
         case "sample":
             return {
-                "samples": [
-                    {"prompt": prompt, "completion": prompt[::-1], "tokens_generated": 3, "finish_reason": "length"}
-                    for prompt in asked["prompts"]
-                ],
+                "samples": _samples(asked),
                 "model_step": run["step"],
                 "sampling_config": asked["sampling_config"],
             }

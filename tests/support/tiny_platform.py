@@ -179,10 +179,13 @@ class TinyRun:
     def optim_step(self, learning_rate: float | None = None) -> bytes:
         return self.submit(c.SubmitOptimStep(self.run_id, learning_rate, None))
 
-    def sample(self, prompts: list[str], max_tokens: int = 5, temperature: float = 0.0) -> bytes:
-        commitment = commit(bytes(32), canonical(prompts))
-        command = c.SubmitSample(self.run_id, commitment, len(prompts), max_tokens, temperature, 1.0, None, None)
-        return self.submit(command, prompts)
+    def sample(self, prompts: list[str], max_tokens: int = 5, temperature: float = 0.0, **options: Any) -> bytes:
+        private = {"prompts": prompts, "messages": None, "tokens": None, "stop": [], "stop_tokens": []}
+        commitment = commit(bytes(32), canonical(private))
+        command = c.SubmitSample(
+            self.run_id, commitment, len(prompts), max_tokens, temperature, 1.0, None, None, **options
+        )
+        return self.submit(command, private)
 
     def save_state(self, name: str, *, include_optimizer: bool = True) -> bytes:
         return self.submit(c.SubmitSaveState(self.run_id, name, include_optimizer, None))

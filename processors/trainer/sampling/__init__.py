@@ -8,5 +8,17 @@ completion, :mod:`drawing` says how its tokens are chosen, :mod:`texts` how they
 from processors.trainer.sampling.generator import Generator, complete
 from processors.trainer.sampling.groups import Limits
 from processors.trainer.sampling.jobs import Completion, Delta, Finished, SampleJob, Sampling
+from processors.trainer.sampling.requests import SampleInput, frame
 
-__all__ = ["Completion", "Delta", "Finished", "Generator", "Limits", "SampleJob", "Sampling", "complete"]
+__all__ = [
+    "Completion",
+    "Delta",
+    "Finished",
+    "Generator",
+    "Limits",
+    "SampleInput",
+    "SampleJob",
+    "Sampling",
+    "complete",
+    "frame",
+]

@@ -57,6 +57,12 @@ def sample(
     max_tokens: Annotated[int, typer.Option(min=1)] = 64,
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 1.0,
     top_p: Annotated[float, typer.Option(min=0, max=1)] = 1.0,
+    top_k: Annotated[int, typer.Option(min=0, help="Keep so many of the likeliest tokens; 0 keeps all.")] = 0,
+    min_p: Annotated[float, typer.Option(min=0, max=1, help="Keep tokens with this share of the best's chance.")] = 0.0,
+    repetition_penalty: Annotated[float, typer.Option(min=0, help="Above 1 weakens what was said before.")] = 1.0,
+    completions: Annotated[int, typer.Option("--completions", "-n", min=1, help="Completions of each prompt.")] = 1,
+    stop: Annotated[list[str] | None, typer.Option(help="A text that ends a completion; may be repeated.")] = None,
+    logprobs: Annotated[bool, typer.Option(help="Each token's log-probability too.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Makes the draw repeatable.")] = None,
     timeout: Timeout = None,
     no_wait: NoWait = False,
@@ -64,7 +70,18 @@ def sample(
 ) -> None:
     """Complete prompts with the run's present adapter."""
     with settings("sampling configuration"):
-        config = SamplingConfig(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
+        config = SamplingConfig(
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            n=completions,
+            stop=tuple(stop or ()),
+            logprobs=logprobs,
+            seed=seed,
+        )
     with training(context, run) as client:
         finish(client.sample(prompts, config), timeout, no_wait=no_wait, as_json=as_json)
 

@@ -54,11 +54,27 @@ class DPConfig(Settings):
 
 
 class SamplingConfig(Settings):
-    """How completions are drawn: temperature 0 takes the likeliest token; a seed makes the draw repeatable."""
+    """How completions are drawn; what is off by default leaves the model's own distribution alone.
+
+    In this order: ``repetition_penalty`` (1: off) weakens tokens that prompt or completion have, ``temperature`` 0
+    takes the likeliest token, ``top_k`` (0: off) keeps the likeliest tokens, ``top_p`` (1: off) the smallest likeliest
+    set of that mass, ``min_p`` (0: off) those with that share of the likeliest one's chance.
+
+    ``n`` completions are made of each prompt; ``stop`` and ``stop_tokens`` end one and are not in its text. The same
+    ``seed`` gives a prompt the same text, whatever it is sampled together with; ``logprobs`` asks for each token's
+    log-probability by the model itself.
+    """
 
     max_tokens: int = Field(default=64, ge=1)
     temperature: float = Field(default=1.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    n: int = Field(default=1, ge=1)
+    logprobs: bool = False
+    stop: tuple[str, ...] = ()
+    stop_tokens: tuple[int, ...] = ()
     seed: int | None = Field(default=None, ge=0)
 
 

@@ -50,10 +50,18 @@ class OptimStepResult(Answer):
 
 
 class Sample(Answer):
-    """A completion and why it ended."""
+    """A completion and why it ended: ``stop`` (the model ended it), ``length``, ``stop_string`` or ``stop_token``.
 
-    prompt: str
+    ``token_ids`` and ``logprobs`` (None unless asked for) are of every generated token, the ending ones included;
+    ``prompt`` is None where messages or tokens were given.
+    """
+
+    prompt_index: int = 0
+    completion_index: int = 0
+    prompt: str | None = None
     completion: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] | None = None
     tokens_generated: int
     finish_reason: str
 
@@ -64,6 +72,11 @@ class SampledWith(Answer):
     max_tokens: int
     temperature: float
     top_p: float
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    n: int = 1
+    logprobs: bool = False
     seed: int | None = None
 
 

@@ -1,0 +1,69 @@
+"""Samples on their way in: what of a request is private, and what the ledger may know. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from api.errors import ApiError
+from schemas import commands
+
+if TYPE_CHECKING:
+    from api import requests as q
+    from projections.models import KnownModel, Run
+
+MOST_COMPLETIONS = 256
+
+
+def private_part(body: q.SampleRequest) -> dict[str, Any]:
+    """What is committed to and never on the ledger."""
+    config = body.sampling_config
+    conversations = [[message.model_dump() for message in each] for each in body.messages or ()]
+    return {
+        "prompts": body.prompts,
+        "messages": None if body.messages is None else conversations,
+        "tokens": body.tokens,
+        "stop": config.stop,
+        "stop_tokens": config.stop_tokens,
+    }
+
+
+def check(body: q.SampleRequest, model: KnownModel) -> None:
+    """Hold a request to its model.
+
+    Raises:
+        ApiError: invalid_request, token_out_of_vocabulary or sequence_too_long.
+    """
+    wanted = count(body) * body.sampling_config.n
+    if wanted > MOST_COMPLETIONS:
+        raise ApiError("invalid_request", f"sampling_config.n: {wanted} completions; at most {MOST_COMPLETIONS}.")
+    for number, tokens in enumerate(body.tokens or ()):
+        if max(tokens) >= model.vocabulary_size:
+            raise ApiError("token_out_of_vocabulary", f"tokens, row {number}: ids go to {model.vocabulary_size - 1}.")
+        if len(tokens) >= model.max_positions:
+            most = model.max_positions - 1
+            raise ApiError("sequence_too_long", f"tokens, row {number}, has {len(tokens)}; at most {most} leave room.")
+
+
+def count(body: q.SampleRequest) -> int:
+    """How many prompts there are."""
+    return len(body.prompts or body.messages or body.tokens or ())
+
+
+def command(run: Run, body: q.SampleRequest, digest: bytes) -> commands.SubmitSample:
+    """The command of a request, by the commitment to its private part."""
+    config = body.sampling_config
+    return commands.SubmitSample(
+        run_id=run.run_id,
+        prompts_commitment=digest,
+        prompts=count(body),
+        max_tokens=config.max_tokens,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        seed=config.seed,
+        generation=body.generation,
+        top_k=config.top_k,
+        min_p=config.min_p,
+        repetition_penalty=config.repetition_penalty,
+        completions=config.n,
+        logprobs=config.logprobs,
+    )
