@@ -1,4 +1,6 @@
-"""The packager's process: ``python -m processors.packager --data-dir DIR``. It loads no tensor library.
+"""The packager's process: ``python -m processors.packager --data-dir DIR``. It makes packages and exports.
+
+It loads no tensor library; weights are merged in a process of their own.
 
 Exit codes: 0 told to stop, 1 failed, 2 usage.
 """
@@ -10,12 +12,17 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import structlog
 from tensorguard.crypto.composite import PRIVATE_BYTES, CompositePrivateKey
 from tensorguard.crypto.memory import harden_process
 from tensorguard.errors import TensorGuardError
 
 from processors.blobs.file import FileBlobStore
+from processors.exporter.exporter import Exporter
+from processors.exporter.store import ExportStore
+from processors.exporter.workbench import Workbench as ExportBench
 from processors.keys.file import FileKeyProvider
 from processors.packager.packager import Packager
 from processors.packager.workbench import Workbench
@@ -23,6 +30,14 @@ from processors.runners.embedded import EmbeddedRunner
 from producers import logs
 from producers.installation import Installation
 from producers.secretfiles import read_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from processors.base import Processor
+
+SWEEP_SECONDS = 30.0
+log = structlog.get_logger(__name__)
 
 
 def main() -> int:
@@ -37,13 +52,26 @@ def main() -> int:
     harden_process()
     try:
         installation = Installation.open(arguments.data_dir)
-        packager = Packager(workbench_of(installation))
-        EmbeddedRunner(installation, installation.engine(), [packager]).run(stop)
+        processors: list[Processor] = [Packager(workbench_of(installation)), Exporter(ExportBench.of(installation))]
+        sweeping = (ExportStore.of(installation), installation.clock, stop)
+        threading.Thread(target=sweep_exports, args=sweeping, daemon=True).start()
+        EmbeddedRunner(installation, installation.engine(), processors).run(stop)
         installation.close()
     except TensorGuardError as error:
         sys.stderr.write(f"packager: {error.code}: {error}\n")
         return error.exit_code
     return 0
+
+
+def sweep_exports(store: ExportStore, clock: Callable[[], int], stop: threading.Event) -> None:
+    """Destroy exports when their time is over, until told to stop."""
+    while True:
+        try:
+            store.sweep(clock())
+        except (TensorGuardError, OSError) as error:
+            log.warning("exports_not_swept", code=getattr(error, "code", "os_error"))
+        if stop.wait(SWEEP_SECONDS):
+            return
 
 
 def workbench_of(installation: Installation) -> Workbench:

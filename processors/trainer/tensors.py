@@ -69,6 +69,11 @@ def digest_of(tensors: Mapping[str, Tensor]) -> bytes:
     return digest.digest()
 
 
+def raw_bytes(tensor: Tensor) -> memoryview:
+    """The values of a tensor as safetensors holds them; a view where it lies in memory in order."""
+    return _bytes(_plain(tensor))
+
+
 def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu").contiguous()
 

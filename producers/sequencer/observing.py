@@ -60,8 +60,7 @@ class DecisionLog:
         """Log a micro-batch."""
         for each in batch.decided:
             if each.envelope is not None and (self._every or each.outcome != ACCEPTED):
-                write = _log.debug if each.outcome == ACCEPTED else _log.info
-                write("command_decided", **_about(each, each.envelope))
+                _log.info("command_decided", **_about(each, each.envelope))
 
 
 class DecisionSpans:
