@@ -134,7 +134,21 @@ class Adapters:
         if lease is None or lease.resume_artifact is None:
             live.adapter = self._fresh(live.view)
             return live.adapter
-        return self.loaded(live, lease.resume_artifact, lease.resume_op_seq, include_optimizer=True)
+        start = live.view.created.start
+        fresh_optimizer = start is not None and start.artifact_id == lease.resume_artifact
+        return self.loaded(live, lease.resume_artifact, lease.resume_op_seq, include_optimizer=not fresh_optimizer)
+
+    def serving(self, live: LiveRun) -> tuple[SharedBase, str | None, int]:
+        """What a run's samples are drawn with: the base model, the run's name on it (None: it is bare), and its step.
+
+        Raises:
+            ModelChangedError, ArtifactError: as for :meth:`of`.
+        """
+        run = live.view.created
+        if not run.trainable and run.start is None:
+            return self.base(live.view), None, 0
+        adapter = self.of(live)
+        return adapter.base, adapter.name, adapter.step
 
     def loaded(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
 import torch
@@ -19,7 +19,7 @@ from processors.trainer.checkpoints import take_image
 from processors.trainer.compute import forward_backward, optim_step
 from processors.trainer.errors import BatchLostError, OperationFailedError
 from processors.trainer.plan import execution_plan
-from processors.trainer.sampling import SampleInput, SampleJob, complete
+from processors.trainer.sampling import SampleInput, SampleJob
 from processors.trainer.seeds import operation_seed
 from producers.deciders.values import FAILURES
 from schemas import commands as c
@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from processors.channel import ChannelClient
+    from processors.trainer.base_model import SharedBase
     from processors.trainer.checkpoints import Checkpoints
     from processors.trainer.live import Adapters, LiveRun
     from processors.trainer.runs import Pending
+    from processors.trainer.sampling import Finished
     from schemas.base import Command
 
 ARTIFACT_ID_BYTES = 16
@@ -39,6 +41,9 @@ SALT_BYTES = 32
 INTERNAL, OUT_OF_MEMORY, CANCELLED = "internal_error", "out_of_memory", "cancelled"
 _ALLOCATION_FAILED = ("can't allocate memory", "out of memory")
 log = structlog.get_logger(__name__)
+
+
+Started: TypeAlias = "tuple[SharedBase, SampleJob, Callable[[Finished], Command]]"
 
 
 class Operations:
@@ -59,7 +64,9 @@ class Operations:
         self._random_bytes = random_bytes
 
     def execute(self, live: LiveRun, pending: Pending) -> Command:
-        """What to report of an operation. Whatever goes wrong with it ends here, and is its failure alone.
+        """What to report of any operation but a sample.
+
+        Whatever goes wrong with it ends here, and is its failure alone.
 
         Raises:
             ChannelClosedError: the server is gone, and nothing matters any more.
@@ -71,9 +78,7 @@ class Operations:
         except ChannelClosedError:
             raise
         except Exception as error:  # noqa: BLE001 - an operation's fault must not reach another run
-            code = failure_code(error)
-            log.warning("operation_failed", run_id=live.view.run_id, op_seq=pending.op_seq, code=code, at=_place(error))
-            return _failure(live, pending, code)
+            return self.failed(live, pending, error)
 
     def _executed(self, live: LiveRun, pending: Pending) -> Command:
         match pending.submitted:
@@ -81,8 +86,6 @@ class Operations:
                 return self._forward_backward(live, event)
             case e.OptimStepSubmitted() as event:
                 return self._optim_step(live, event)
-            case e.SampleSubmitted() as event:
-                return self._sample(live, event)
             case e.SaveStateSubmitted() as event:
                 return self._save_state(live, event)
             case e.LoadStateSubmitted() as event:
@@ -113,16 +116,44 @@ class Operations:
             done.clipped,
         )
 
-    def _sample(self, live: LiveRun, event: e.SampleSubmitted) -> Command:
+    def sample_of(self, live: LiveRun, pending: Pending) -> Started | Command:
+        """The base model and the job of a sample, and what makes its outcome of the job's end; or why there is none.
+
+        Raises:
+            ChannelClosedError: the server is gone, and nothing matters any more.
+        """
+        if pending.cancelling:
+            return self.cancelled(live, pending)
+        try:
+            return self._started(live, pending.submitted)
+        except ChannelClosedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - an operation's fault must not reach another run
+            return self.failed(live, pending, error)
+
+    def _started(self, live: LiveRun, event: e.SampleSubmitted) -> Started:
         asked = SampleInput.parse(self._input(event.operation_id, event.prompts_commitment))
-        adapter = self._adapters.of(live)
-        run_seed = live.view.created.seed
-        seed = operation_seed(run_seed, event.op_seq) if event.seed is None else event.seed
-        prompts, settings = asked.encoded(adapter.base), asked.sampling(event, seed)
-        completions = complete(adapter.base, SampleJob(event.operation_id, adapter.name, prompts, settings))
-        commitment = self._hand_over(event.operation_id, asked.samples(completions))
-        generated = sum(len(completion.tokens) for completion in completions)
-        return c.CompleteSample(event.run_id, event.operation_id, live.lease_epoch, commitment, generated, adapter.step)
+        base, name, step = self._adapters.serving(live)
+        seed = operation_seed(live.view.created.seed, event.op_seq) if event.seed is None else event.seed
+        job = SampleJob(event.operation_id, name, asked.encoded(base), asked.sampling(event, seed))
+
+        def report(finished: Finished) -> Command:
+            commitment = self._hand_over(event.operation_id, asked.samples(finished.completions))
+            return c.CompleteSample(
+                event.run_id, event.operation_id, live.lease_epoch, commitment, finished.tokens, step
+            )
+
+        return base, job, report
+
+    def cancelled(self, live: LiveRun, pending: Pending) -> Command:
+        """What to report of an operation that was dropped."""
+        return _failure(live, pending, CANCELLED)
+
+    def failed(self, live: LiveRun, pending: Pending, error: Exception) -> Command:
+        """What to report of an operation that an error ended."""
+        code = failure_code(error)
+        log.warning("operation_failed", run_id=live.view.run_id, op_seq=pending.op_seq, code=code, at=_place(error))
+        return _failure(live, pending, code)
 
     def _hand_over(self, operation_id: bytes, samples: list[dict[str, Any]]) -> bytes:
         """Give completions to the server beside the ledger; the salted commitment to them."""

@@ -47,9 +47,12 @@ class Watch:
         self.tell = self._meter.tell
 
     @contextmanager
-    def operation(self, pending: Pending) -> Iterator[Callable[[Command], None]]:
-        """An operation for the length of a block, which says when it is over and what came of it."""
-        kind, began = kind_of(pending), self._seconds()
+    def operation(self, pending: Pending, began: float | None = None) -> Iterator[Callable[[Command], None]]:
+        """An operation for the length of a block, which says when it is over and what came of it.
+
+        ``began`` is when it began, in seconds, if that was before the block.
+        """
+        kind, began = kind_of(pending), self._seconds() if began is None else began
 
         def came_of_it(command: Command) -> None:
             took = self._seconds() - began

@@ -22,6 +22,7 @@ from processors.trainer.live import Adapters, Bases, LiveRun, levels
 from processors.trainer.operations import ARTIFACT_ID_BYTES, Operations
 from processors.trainer.outbox import Outbox, Outcome
 from processors.trainer.runs import Runs, RunView
+from processors.trainer.samples import Samples
 from processors.trainer.settings import Settings
 from processors.trainer.watch import Watch
 from producers.feed import Feed
@@ -72,6 +73,8 @@ class Worker:
         self._checkpoints = Checkpoints.of(installation)
         adapters = Adapters(Bases(installation, self._settings.compute), self._checkpoints, self._runs)
         self._operations = Operations(adapters, self._checkpoints, channel, self._clock)
+        self._samples = Samples(self._operations, channel.stream, seconds)
+        self._owed = 0.0
         self._watch = Watch(channel.report, lambda: levels(self._live.values(), adapters), seconds, tracing)
         producer = installation.producer("worker")
         self._outbox = Outbox(Submitter(installation, engine), engine, producer, self._clock, stop, self._watch)
@@ -103,10 +106,42 @@ class Worker:
         self._catch_up()
         self._watch.tell()
         self._start_due_checkpoints()
-        if self._outbox.full or (live := self._whose_turn()) is None:
+        if self._outbox.full:
             self._wait()
-        else:
+            return
+        self._start_samples()
+        if not (self._samples.busy and self._owed > 0) and (live := self._whose_turn()) is not None:
+            began = self._seconds()
             self._execute(live)
+            self._owed = self._seconds() - began
+        elif self._samples.busy:
+            self._generate()
+        else:
+            self._wait()
+
+    def _start_samples(self) -> None:
+        """Let every sample whose turn it is join those under way, and end those that nobody wants any more."""
+        for live in self._live.values():
+            while (pending := live.next_operation()) and isinstance(pending.submitted, e.SampleSubmitted):
+                live.executed = pending.op_seq
+                self._samples.start(live, pending)
+        self._samples.cancel_unwanted()
+        self._report_samples()
+
+    def _generate(self) -> None:
+        """A slice of the samples under way, which have as much of the time as other operations have."""
+        began = self._seconds()
+        self._samples.advance()
+        self._owed -= self._seconds() - began
+        self._report_samples()
+
+    def _report_samples(self) -> None:
+        for sample in self._samples.ended():
+            if sample.command is not None:
+                with self._watch.operation(sample.pending, sample.began) as came_of_it:
+                    came_of_it(sample.command)
+                    self._report(sample.live, sample.pending, sample.command)
+                self._channel.end_stream(sample.pending.operation_id)
 
     def _wait(self) -> None:
         if not self._feed.wait(WAIT_SECONDS):
@@ -163,6 +198,7 @@ class Worker:
     def _release(self, key: tuple[str, str]) -> None:
         live = self._live.pop(key, None)
         if live is not None:
+            self._samples.drop(live)
             self._turns.remove(key)
             live.free()
 
@@ -204,7 +240,7 @@ class Worker:
         for _ in range(len(self._turns)):
             live = self._live[self._turns[0]]
             self._turns.rotate(-1)
-            if live.next_operation() is not None:
+            if live.next_operation() is not None and not self._samples.holds(live):
                 return live
         return None
 
@@ -218,7 +254,7 @@ class Worker:
             self._report(live, pending, command)
 
     def _report(self, live: LiveRun, pending: Pending, command: Command) -> None:
-        live.executed = pending.op_seq
+        live.executed = max(live.executed, pending.op_seq)
         if isinstance(command, c.RecordCheckpoint | c.RecordCheckpointLoaded) and pending.submitted.include_optimizer:
             self._imaged(live)
         self._outbox.send(self._outcome(live, command, pending.operation_id, pending))

@@ -22,7 +22,7 @@ from producers.sequencer import Sequencer, SequencerLock
 from producers.submitter import Submitter
 from schemas import commands as c
 from schemas.events import RunLeaseGranted
-from schemas.types import LoraSpec, OptimizerSpec
+from schemas.types import LoraSpec, OptimizerSpec, StartSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,6 +132,16 @@ class TinyPlatform:
         self.ask(command, run_id, chain=chain).raise_for_outcome()
         return TinyRun(self, run_id, chain)
 
+    def create_sampler(self, run_id: str, saved: Any = None) -> TinyRun:
+        """A run that only samples: from a checkpoint, or from the bare model."""
+        model, start = self.model, None
+        if saved is not None:
+            start = StartSpec(saved.artifact_id, saved.manifest_digest, saved.step)
+        common = (run_id, model.name, model.manifest_digest, model.tokenizer_digest, LORA if saved else None, ADAMW)
+        command = c.CreateRun(*common, 1, None, None, 7, None, trainable=False, start=start)
+        self.ask(command, run_id).raise_for_outcome()
+        return TinyRun(self, run_id, TENANT)
+
     def wait_for_lease(self, run_id: str, worker: str, chain: str = TENANT) -> Any:
         """The lease that gave a run to a worker."""
         return self.wait_for(run_id, lambda event: isinstance(event, RunLeaseGranted) and event.worker == worker, chain)
@@ -163,8 +173,10 @@ class TinyRun:
         self.run_id = run_id
         self.chain = chain
 
-    def submit(self, command: Command, private: Any = None, salt: bytes = bytes(32)) -> bytes:
-        operation_id = secrets.token_bytes(16)
+    def submit(
+        self, command: Command, private: Any = None, salt: bytes = bytes(32), operation_id: bytes | None = None
+    ) -> bytes:
+        operation_id = operation_id or secrets.token_bytes(16)
         if private is not None:
             self.platform.channel.put_input(operation_id, pack_input(salt, canonical(private)))
         self.platform.ask(command, self.run_id, operation_id, self.chain).raise_for_outcome()
@@ -179,13 +191,20 @@ class TinyRun:
     def optim_step(self, learning_rate: float | None = None) -> bytes:
         return self.submit(c.SubmitOptimStep(self.run_id, learning_rate, None))
 
-    def sample(self, prompts: list[str], max_tokens: int = 5, temperature: float = 0.0, **options: Any) -> bytes:
+    def sample(
+        self,
+        prompts: list[str],
+        max_tokens: int = 5,
+        temperature: float = 0.0,
+        operation_id: bytes | None = None,
+        **options: Any,
+    ) -> bytes:
         private = {"prompts": prompts, "messages": None, "tokens": None, "stop": [], "stop_tokens": []}
         commitment = commit(bytes(32), canonical(private))
         command = c.SubmitSample(
             self.run_id, commitment, len(prompts), max_tokens, temperature, 1.0, None, None, **options
         )
-        return self.submit(command, private)
+        return self.submit(command, private, operation_id=operation_id)
 
     def save_state(self, name: str, *, include_optimizer: bool = True) -> bytes:
         return self.submit(c.SubmitSaveState(self.run_id, name, include_optimizer, None))
