@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
 import traceback
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 from rich.console import Console
 from tg_tinker import Tokenizer, errors
 from tg_tinker.batches import plain_batch
@@ -22,6 +25,8 @@ from tg_tinker.data import (
     chat_examples,
     packed,
     pair_examples,
+    read_jsonl,
+    read_parquet,
     text_examples,
     track,
 )
@@ -86,6 +91,17 @@ def test_of_a_conversation_the_assistants_turns_alone_are_learnt(tokenizer: Toke
     learnt = [label for label in example.labels if label != -100]
     assert tokenizer.decode(learnt, skip_special_tokens=False) == "Not to be.<|end|>\n" * 2
     assert tokenizer.decode(example.input_ids, skip_special_tokens=False) == tokenizer.render_chat(CONVERSATION * 2)
+
+
+def test_conversations_in_parquet_are_those_in_json_lines(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    rows = [{"messages": CONVERSATION}, {"messages": [{**CONVERSATION[0], "name": "Ann"}, CONVERSATION[1]]}]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "chats.parquet")
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = [
+        [(example.input_ids, example.labels) for example in chat_examples(read, tokenizer, max_length=100)]
+        for read in (read_parquet(tmp_path / "chats.parquet"), read_jsonl(tmp_path / "chats.jsonl"))
+    ]
+    assert found[0] == found[1]
 
 
 def test_what_would_teach_nothing_after_it_was_cut_is_left_out(tokenizer: Tokenizer) -> None:
