@@ -10,6 +10,7 @@ from api.batches import BatchLimits
 from api.futures import Futures
 from api.observability.metrics import Metrics
 from api.observability.standing import Standing
+from api.paging import Cursors
 from api.quotas import QuotaLimits, Quotas
 from api.submission import Submission
 from api.vault import Vault
@@ -70,6 +71,7 @@ class Platform:
     futures: Futures
     gatekeeper: Gatekeeper
     waiters: Waiters
+    cursors: Cursors
     metrics: Metrics
     tracing: Tracing
     limits: DoorLimits = field(default_factory=DoorLimits)
@@ -117,6 +119,7 @@ class Platform:
             futures=Futures(views, channel, vault, submission.salt_of),
             gatekeeper=Gatekeeper(views, projector, installation.api_key_pepper()),
             waiters=Waiters(),
+            cursors=Cursors.of(installation),
             metrics=metrics,
             tracing=tracing,
             limits=limits or DoorLimits.of(installation.settings),

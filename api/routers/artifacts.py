@@ -29,9 +29,9 @@ async def list_artifacts(
     """The tenant's checkpoints, newest first."""
 
     def page() -> r.Page[r.ArtifactInfo]:
-        before = paging.decode(LISTING, cursor)
+        before = platform.cursors.decode(caller.tenant, LISTING, cursor)
         rows = platform.views.artifacts(caller.tenant, training_client_id, before, limit + 1)
-        more = paging.encode(LISTING, rows[limit - 1].seq) if len(rows) > limit else None
+        more = platform.cursors.encode(caller.tenant, LISTING, rows[limit - 1].seq) if len(rows) > limit else None
         return r.Page(items=[_info(platform, row) for row in rows[:limit]], next_cursor=more)
 
     return await run_in_threadpool(page)

@@ -29,9 +29,9 @@ async def list_audit_logs(
     """Records of the tenant's chain, oldest first; `stream` and `event` narrow it down."""
 
     def page() -> r.Page[r.AuditLogEntry]:
-        start = paging.decode(LISTING, cursor) or 0
+        start = platform.cursors.decode(caller.tenant, LISTING, cursor) or 0
         rows = platform.views.audit(caller.tenant, AuditFilter(stream, event), start, limit + 1)
-        more = paging.encode(LISTING, rows[limit].seq) if len(rows) > limit else None
+        more = platform.cursors.encode(caller.tenant, LISTING, rows[limit].seq) if len(rows) > limit else None
         return r.Page(items=[present.audit_entry(row) for row in rows[:limit]], next_cursor=more)
 
     return await run_in_threadpool(page)

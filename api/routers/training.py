@@ -140,8 +140,8 @@ async def list_training_clients(
     """The tenant's runs, newest first."""
 
     def page() -> r.Page[r.TrainingClientInfo]:
-        rows = platform.views.runs(caller.tenant, paging.decode(LISTING, cursor), limit + 1)
-        more = paging.encode(LISTING, rows[limit - 1].seq) if len(rows) > limit else None
+        rows = platform.views.runs(caller.tenant, platform.cursors.decode(caller.tenant, LISTING, cursor), limit + 1)
+        more = platform.cursors.encode(caller.tenant, LISTING, rows[limit - 1].seq) if len(rows) > limit else None
         return r.Page(items=[_info(platform, row) for row in rows[:limit]], next_cursor=more)
 
     return await run_in_threadpool(page)

@@ -43,7 +43,7 @@ class BlobInputStore:
     @classmethod
     def of(cls, installation: Installation) -> BlobInputStore:
         """That of an installation, with its file stores."""
-        return cls(FileBlobStore(installation.data_dir / "blobs"), FileKeyProvider(installation.keys_dir))
+        return cls(FileBlobStore(installation.blobs_dir), FileKeyProvider.of(installation))
 
     def put(self, tenant: str, run_id: str, interval: int, operation_id: bytes, data: bytes) -> None:
         """See :class:`processors.batches.port.InputStore`."""

@@ -56,8 +56,8 @@ class BlobResultStore:
     @classmethod
     def of(cls, installation: Installation, seconds: float = TIME_TO_LIVE_SECONDS) -> BlobResultStore:
         """That of an installation, with its file stores and clock."""
-        blobs = FileBlobStore(installation.data_dir / "blobs")
-        return cls(blobs, FileKeyProvider(installation.keys_dir), installation.clock, seconds)
+        blobs = FileBlobStore(installation.blobs_dir)
+        return cls(blobs, FileKeyProvider.of(installation), installation.clock, seconds)
 
     def put(self, tenant: str, operation_id: bytes, data: bytes) -> None:
         """See :class:`processors.batches.port.ResultStore`."""

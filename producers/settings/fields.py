@@ -85,7 +85,7 @@ class Settings(BaseSettings):
         About(
             (SERVER,),
             "signs what the server hands out and takes back (the cursors of lists), at least 32 bytes. Without it a "
-            "key drawn at each start does, and cursors end with the process",
+            "key of the data directory does; production asks for one that no copy of the directory holds",
             secret=True,
         ),
     ] = None
