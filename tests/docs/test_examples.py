@@ -1,19 +1,23 @@
-"""The examples do what they say, against a real server and with the data that lies beside them."""
+"""The examples and the guide to the client do what they say, against a real server."""
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.server import LiveServer, tensorguard, tensorguard_json
+from tests.support.pages import blocks
+from tests.support.server import BIN, LiveServer, tensorguard, tensorguard_json
 from tests.support.tiny_model import CHAT, build_tiny_model
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +50,15 @@ def _numbers(pattern: str, printed: str) -> list[float]:
     return [float(group) for group in match.groups()]
 
 
+def test_the_run_on_conversations_lowers_its_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    _main("chat_sft.py")(["tiny", "--epochs", "2"])
+    printed = capsys.readouterr().out
+    first, last, steps = _numbers(r"loss (\S+) in the first step, (\S+) in the last of (\d+)", printed)
+    assert last < first - 0.05
+    assert steps >= 8
+    assert re.search(r"checkpoint [0-9a-f]{32} of run-", printed)
+
+
 def test_the_run_on_plain_text_lowers_its_loss(capsys: pytest.CaptureFixture[str]) -> None:
     _main("plain_text.py")(["tiny"])
     first, last, _ = _numbers(r"loss (\S+) in the first step, (\S+) in the last of (\d+)", capsys.readouterr().out)
@@ -55,3 +68,17 @@ def test_the_run_on_plain_text_lowers_its_loss(capsys: pytest.CaptureFixture[str
 def test_every_example_has_been_run() -> None:
     told: Any = Path(__file__).read_text()
     assert all(f'_main("{path.name}")' in told for path in EXAMPLES.glob("*.py"))
+
+
+def test_the_guide_runs_from_its_first_block_to_its_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")
+    namespace: dict[str, Any] = {"__name__": "guide"}
+    kinds = set()
+    for block in blocks(ROOT / "docs" / "sdk.md"):
+        kinds.add(block.info)
+        if block.info == "python":
+            exec(compile(block.code, "docs/sdk.md", "exec"), namespace)  # noqa: S102 -- the page is under test
+        elif block.info == "bash":
+            subprocess.run(["/usr/bin/env", "bash", "-euo", "pipefail", "-c", block.code], check=True, timeout=120)
+    assert kinds == {"python", "bash", "bash norun"}
