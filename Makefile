@@ -9,7 +9,7 @@ SEEDS     ?= 40
 
 VENV  := .venv
 BIN   := $(VENV)/bin
-CODE  := schemas producers processors projections api edge sdk/tensorguard sdk/tg_tinker
+CODE  := schemas producers processors projections api edge sdk/tensorguard sdk/tg_tinker examples
 LINKS := $(if $(TG_WHEELS),--find-links $(TG_WHEELS))
 STAMP := $(VENV)/.installed
 

@@ -131,7 +131,8 @@ class Platform:
     def observers(self) -> Sequence[Observer]:
         """Who is told of every decision."""
         spans = (DecisionSpans(self.tracing),) if self.tracing.on else ()
-        return (self.metrics, DecisionLog(), *spans)
+        every = self.installation.settings.log_level == "debug"
+        return (self.metrics, DecisionLog(every=every), *spans)
 
     def projector_keeps_up(self) -> bool:
         """Whether the views answer for all that was committed, but for what is in flight."""

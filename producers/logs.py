@@ -7,6 +7,7 @@ the place of the exception.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,19 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sequence
 
 
-def configure(level: int = logging.INFO) -> None:
-    """Send structlog's and the standard library's logs to stderr; call it once a process."""
+LEVEL = "TG_LOG_LEVEL"
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+
+
+def configure(default: int = logging.INFO) -> None:
+    """Send structlog's and the standard library's logs to stderr; call it once a process.
+
+    ``TG_LOG_LEVEL`` says from which level on. It is read here, before any other setting, since reading those may have
+    to be logged; that then refuses a level that there is not.
+    """
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, *_processors(), structlog.processors.JSONRenderer()],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS.get(os.environ.get(LEVEL, ""), default)),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

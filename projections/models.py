@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Index, String, Text
+from sqlalchemy import JSON, BigInteger, Index, String, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VIEWS_VERSION = 4
 """Raise it with every change of a table or of what a handler writes: views of another version are rebuilt at start."""
 
+_PENDING = text("status = 'pending'")
 Key = String(128)
 Name = String(255)
 
@@ -194,6 +195,7 @@ class Operation(Base):
     __table_args__ = (
         Index("operations_by_run", "chain", "run_id", "op_seq"),
         Index("operations_by_status", "chain", "status"),
+        Index("operations_pending", "kind", sqlite_where=_PENDING, postgresql_where=_PENDING),
     )
 
 

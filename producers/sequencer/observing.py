@@ -60,7 +60,8 @@ class DecisionLog:
         """Log a micro-batch."""
         for each in batch.decided:
             if each.envelope is not None and (self._every or each.outcome != ACCEPTED):
-                _log.info("command_decided", **_about(each, each.envelope))
+                write = _log.debug if each.outcome == ACCEPTED else _log.info
+                write("command_decided", **_about(each, each.envelope))
 
 
 class DecisionSpans:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from producers.settings.values import Device, FileUrl, Networks, Passphrase, Secret, SqliteUrl, path_of
+from producers.settings.values import Device, FileUrl, HttpUrl, Networks, Passphrase, Secret, SqliteUrl, path_of
 
 PREFIX = "TG_"
 SERVER, SIGNER, TRAINER, PACKAGER, COMMANDS = "server", "signer", "trainer", "packager", "commands"
@@ -222,10 +222,22 @@ class Settings(BaseSettings):
             in_file=False,
         ),
     ] = False
+    log_level: Annotated[
+        Literal["debug", "info", "warning"],
+        About(
+            LEDGER_READERS,
+            "what is logged: `debug` also has a line for each health check and each accepted command, `warning` none "
+            "for requests and operations. Where it is not set, commands log as at `warning`",
+            in_file=False,
+        ),
+    ] = "info"
     otlp_endpoint: Annotated[
-        str | None,
+        HttpUrl | None,
         Field(validation_alias=AliasChoices("otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT")),
-        About((SERVER, TRAINER, PACKAGER), "where traces are sent by OTLP over HTTP; without it none are made"),
+        About(
+            (SERVER, TRAINER),
+            "where [traces](#traces) are sent by OTLP over HTTP: `http://127.0.0.1:4318`. Without it none are made",
+        ),
     ] = None
 
     @classmethod

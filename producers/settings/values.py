@@ -13,6 +13,7 @@ SQLITE = "sqlite:///"
 FILE = "file://"
 MIN_PASSPHRASE = 12
 MIN_SECRET_BYTES = 32
+_HTTP = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 
 
@@ -31,6 +32,12 @@ def _file(url: str) -> str:
     if not url.startswith(FILE) or len(url) == len(FILE):
         raise ValueError("only file:///absolute/folder works with this version: no other blob store is spoken to")
     return _absolute(url)
+
+
+def _http(url: str) -> str:
+    if not _HTTP.fullmatch(url):
+        raise ValueError("it is the address of an HTTP server: http://host:port")
+    return url
 
 
 def _absolute(url: str) -> str:
@@ -71,6 +78,7 @@ def _secret(secret: SecretStr) -> SecretStr:
 
 SqliteUrl = Annotated[str, AfterValidator(_sqlite)]
 FileUrl = Annotated[str, AfterValidator(_file)]
+HttpUrl = Annotated[str, AfterValidator(_http)]
 Device = Annotated[str, AfterValidator(_device)]
 Networks = Annotated[str, AfterValidator(_networks)]
 Passphrase = Annotated[SecretStr, AfterValidator(_passphrase)]

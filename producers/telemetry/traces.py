@@ -24,6 +24,7 @@ from opentelemetry import trace as otel
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Span, Tracer
 
 PATH = "/v1/traces"
@@ -65,9 +66,12 @@ class Tracing:
     @classmethod
     def to(cls, endpoint: str | None, process: str) -> Tracing:
         """Spans of a process of this name, sent to a collector's OTLP/HTTP address, if there is one."""
-        if not endpoint:
-            return cls()
-        provider = _exporting_provider(endpoint, process)
+        return cls.through(_otlp_exporter(endpoint), process) if endpoint else cls()
+
+    @classmethod
+    def through(cls, exporter: SpanExporter, process: str) -> Tracing:
+        """Spans of a process of this name, handed in batches to an exporter from a thread of its own."""
+        provider = _provider(exporter, process)
         return cls(provider.get_tracer("tensorguard"), provider.shutdown)
 
     @property
@@ -140,11 +144,16 @@ def _remote(parent: Parent | None) -> Context | None:
     return otel.set_span_in_context(otel.NonRecordingSpan(context))
 
 
-def _exporting_provider(endpoint: str, process: str) -> TracerProvider:
+def _otlp_exporter(endpoint: str) -> SpanExporter:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415 -- only where it is used
         OTLPSpanExporter,
     )
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 -- the same
+
+    return OTLPSpanExporter(endpoint.rstrip("/") + PATH, timeout=EXPORT_SECONDS)
+
+
+def _provider(exporter: SpanExporter, process: str) -> TracerProvider:
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 -- only where it is used
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 -- the same
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 -- the same
     from opentelemetry.sdk.trace.id_generator import RandomIdGenerator  # noqa: PLC0415 -- the same
@@ -157,7 +166,6 @@ def _exporting_provider(endpoint: str, process: str) -> TracerProvider:
     service = os.environ.get("OTEL_SERVICE_NAME") or "tensorguard"
     resource = Resource.create({"service.name": service, "tensorguard.process": process, "process.pid": os.getpid()})
     provider = TracerProvider(resource=resource, id_generator=Ids(), shutdown_on_exit=False)
-    exporter = OTLPSpanExporter(endpoint.rstrip("/") + PATH, timeout=EXPORT_SECONDS)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
 

@@ -78,6 +78,14 @@ class StartSize:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchingSize:
+    """Requests per round and contender."""
+
+    requests: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sizes:
     """One size per benchmark, under its name."""
 
@@ -89,6 +97,7 @@ class Sizes:
     retention: TrainingSize
     reads: ReadsSize
     start: StartSize
+    watching: WatchingSize
 
 
 FULL = Sizes(
@@ -100,6 +109,7 @@ FULL = Sizes(
     retention=TrainingSize(ModelSize(256, 6), rows=12, columns=128, steps=10, rounds=9),
     reads=ReadsSize(rate=500, seconds=10, runs=20, rounds=3),
     start=StartSize(rounds=3),
+    watching=WatchingSize(requests=100, rounds=7),
 )
 TINY = Sizes(
     training=TrainingSize(ModelSize(32, 2), rows=2, columns=16, steps=2, rounds=1),
@@ -110,4 +120,5 @@ TINY = Sizes(
     retention=TrainingSize(ModelSize(32, 2), rows=2, columns=16, steps=2, rounds=1),
     reads=ReadsSize(rate=20, seconds=1, runs=1, rounds=1),
     start=StartSize(rounds=1),
+    watching=WatchingSize(requests=2, rounds=1),
 )

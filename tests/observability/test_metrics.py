@@ -19,6 +19,8 @@ from processors.channel import ChannelClient, SideChannel
 from processors.errors import ChannelError
 from processors.measures import Measures, Meter
 from tests.support.doors import OTHER, TENANT, Doors
+from tests.support.tiny_model import build_tiny_model
+from tests.support.tiny_platform import TinyPlatform
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
 ROW = re.compile(r"^\| `(tensorguard_\w+)` \| (\w+) \| ([^|]+) \|", re.MULTILINE)
@@ -208,3 +210,16 @@ def test_a_process_is_up_until_it_is_gone() -> None:
     found = Scrape(metrics.exposition().decode())
     assert [found.value("process_up", process=name) for name in ("server", "trainer", "signer")] == [1, 0, 0]
     assert found.value("process_starts_total", process="trainer") == 2
+
+
+def test_a_trainer_tells_how_long_its_work_took(tmp_path: Path) -> None:
+    metrics = Metrics()
+    with TinyPlatform(tmp_path / "data", build_tiny_model(tmp_path / "model")) as platform:
+        platform.channel.listener = metrics
+        run = platform.create_run("r1")
+        with platform.worker():
+            run.train(1, 2)
+    found = Scrape(metrics.exposition().decode())
+    counts = [found.value("operation_seconds_count", kind=kind) for kind in ("forward_backward", "optim_step")]
+    assert counts == [2, 2]
+    assert found.value("checkpoint_seconds_count") == 1  # the one at its end

@@ -34,7 +34,9 @@ def test_a_whole_session_by_commands(server: Simulator, capsys: Captured, tmp_pa
     batch.write_text(json.dumps(BATCH))
     run_id = _json(capsys, "clients", "create", "small")["training_client_id"]
     assert _json(capsys, "forward-backward", run_id, batch)["loss"] == 2.5
-    assert _json(capsys, "optim-step", run_id, "--learning-rate", "0.5")["learning_rate"] == 0.5
+    assert _json(capsys, "forward", run_id, batch)["loss"] == 1.0
+    assert _json(capsys, "optim-step", run_id, "--learning-rate", "0.5", "--max-grad-norm", "2")["learning_rate"] == 0.5
+    assert [seen.body["max_grad_norm"] for seen in server.seen if seen.path.endswith("/optim_step")] == [2.0]
     assert _json(capsys, "sample", run_id, "abc", "--max-tokens", "3")["samples"][0]["completion"] == "cba"
     artifact = _json(capsys, "save-state", run_id, "first", "--no-include-optimizer")["artifact_id"]
     assert server.seen[-1].body["include_optimizer"] is False

@@ -20,6 +20,13 @@ except ValueError:
 structlog.get_logger("ours").info("going_on")
 logging.getLogger("theirs").info("chatter of a library")
 """
+THREE_LEVELS = """
+import structlog
+from producers import logs
+logs.configure()
+log = structlog.get_logger()
+log.debug("detail"); log.info("news"); log.warning("trouble")
+"""
 
 
 def test_an_exception_is_logged_by_its_type_and_place_alone() -> None:
@@ -43,3 +50,16 @@ def test_there_is_one_place_that_sets_logging_up() -> None:
         for path in (ROOT / room).rglob("*.py")
     ]
     assert [path.name for path in product if "structlog.configure(" in path.read_text()] == ["logs.py"]
+
+
+def test_the_level_is_set_by_the_environment_and_by_nothing_that_is_no_level() -> None:
+    said = {}
+    for level in ("debug", "info", "warning", "chatty"):
+        process = python(
+            f"import os, sys; os.environ['TG_LOG_LEVEL'] = '{level}'; sys.stderr = sys.stdout\n{THREE_LEVELS}"
+        )
+        out, _ = process.communicate(timeout=20)
+        said[level] = [json.loads(line)["event"] for line in out.splitlines()]
+    assert said["debug"] == ["detail", "news", "trouble"]
+    assert said["warning"] == ["trouble"]
+    assert said["chatty"] == said["info"] == ["news", "trouble"]

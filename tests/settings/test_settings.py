@@ -61,6 +61,8 @@ def test_a_number_that_cannot_be_used_is_named_and_not_quoted(
         ("database_url", "postgresql://user:hunter2@host/db", "only sqlite:////absolute/path works"),
         ("blob_url", "s3://bucket", "only file:///absolute/folder works"),
         ("device", "gpu", "auto, cpu, cuda or cuda:N"),
+        ("log_level", "chatty", "'debug', 'info' or 'warning'"),
+        ("otlp_endpoint", "collector:4317", "http://host:port"),
         ("trusted_proxy", "*", "10.0.0.5 or 10.0.0.0/24"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The five primitives as commands. Each waits for its result unless ``--no-wait`` is given."""
+"""The primitives as commands. Each waits for its result unless ``--no-wait`` is given."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tg_tinker.types import SamplingConfig
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
     app.command("forward-backward")(forward_backward)
+    app.command("forward")(forward)
     app.command("optim-step")(optim_step)
     app.command("sample")(sample)
     app.command("save-state")(save_state)
@@ -35,18 +36,36 @@ def forward_backward(
         finish(client.forward_backward(rows), timeout, no_wait=no_wait, as_json=as_json)
 
 
+def forward(
+    context: typer.Context,
+    run: Run,
+    batch: Annotated[Path, typer.Argument(help="JSON file as for forward-backward; - is stdin.")],
+    *,
+    timeout: Timeout = None,
+    no_wait: NoWait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate a batch: its loss and each token's log-probability."""
+    rows = read_json(batch)
+    with training(context, run) as client:
+        finish(client.forward(rows), timeout, no_wait=no_wait, as_json=as_json)
+
+
 def optim_step(
     context: typer.Context,
     run: Run,
     *,
     learning_rate: Annotated[float | None, typer.Option(help="For this step; without it, the run's own.")] = None,
+    max_grad_norm: Annotated[
+        float | None, typer.Option(help="Clip the gradient to it; without it, the run's own.")
+    ] = None,
     timeout: Timeout = None,
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
     """Apply the accumulated gradient."""
     with training(context, run) as client:
-        finish(client.optim_step(learning_rate), timeout, no_wait=no_wait, as_json=as_json)
+        finish(client.optim_step(learning_rate, max_grad_norm), timeout, no_wait=no_wait, as_json=as_json)
 
 
 def sample(
