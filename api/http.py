@@ -33,6 +33,9 @@ _SAMPLED = 1
 _NAMED = {"training_client_id": "run_id", "future_id": "operation_id"}
 """Parts of a path that are ids, and what logs call them."""
 _QUIET = frozenset({"/healthz", "/readyz"})
+_POLLED = _QUIET | {"/metrics"}
+"""What machines ask for all day: no span, and a line at the level ``debug`` alone."""
+_UNTRACED = Tracing()
 log = structlog.get_logger(__name__)
 
 
@@ -58,7 +61,8 @@ class Guard:
             await self._app(scope, receive, send)
             return
         parent = _parent(scope)
-        with self._tracing.span(scope["method"], parent=parent, server=True) as span:
+        tracing = _UNTRACED if scope["path"] in _POLLED else self._tracing
+        with tracing.span(scope["method"], parent=parent, server=True) as span:
             trace = trace_of(span) or (parent.trace if parent else None)
             exchange = _Exchange(scope, receive, send, self._body_bytes, trace)
             with bound_contextvars(**exchange.ids):
@@ -129,7 +133,7 @@ class _Exchange:
             await self.answer(self._refusal)
         route = getattr(self._scope.get("route"), "path", None)
         seconds = time.monotonic() - self._started
-        write = log.debug if route in _QUIET else log.info
+        write = log.debug if route in _POLLED else log.info
         about = {"method": self._scope["method"], "route": route, "status": self._status}
         write("request", **about, ms=round(seconds * 1000, 1), **_named(self._scope))
         return self._status, seconds

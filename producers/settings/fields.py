@@ -226,8 +226,8 @@ class Settings(BaseSettings):
         Literal["debug", "info", "warning"],
         About(
             LEDGER_READERS,
-            "what is logged: `debug` also has a line for each health check and each accepted command, `warning` none "
-            "for requests and operations. Where it is not set, commands log as at `warning`",
+            "what is logged: `debug` also has a line for each health check, scrape and accepted command, `warning` "
+            "none for requests and operations. Where it is not set, commands log as at `warning`",
             in_file=False,
         ),
     ] = "info"

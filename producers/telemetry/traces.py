@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 PATH = "/v1/traces"
 EXPORT_SECONDS = 2.0
 """For one export: a collector that is away must not hold up the end of a process."""
+QUIET_SECONDS = 60.0
+"""Between two lines about a collector that is away."""
 TRACE_BYTES, SPAN_BYTES = 16, 8
 Attributes: TypeAlias = Mapping[str, str | int | float | bool]
 _NOTHING = nullcontext(otel.INVALID_SPAN)
@@ -177,10 +179,16 @@ def _quieten() -> None:
 
 
 class _Plain(logging.Handler):
-    """One line of ours for each complaint of the exporter."""
+    """One line of ours for the complaints of a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log it by level and place alone."""
+        """Log it by its place alone."""
         import structlog  # noqa: PLC0415 -- only when something is wrong
 
-        structlog.get_logger("traces").warning("traces_not_sent", at=f"{record.filename}:{record.lineno}")
+        if record.created >= self._next:
+            self._next = record.created + QUIET_SECONDS
+            structlog.get_logger("traces").warning("traces_not_sent", at=f"{record.filename}:{record.lineno}")
