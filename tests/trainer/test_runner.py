@@ -11,7 +11,7 @@ from processors.runners.embedded import EmbeddedRunner
 from producers.engines.errors import StorageFullError
 from producers.engines.sqlite import SqliteEngine
 from producers.feed import Feed
-from producers.identities import make_envelope
+from producers.identities import HOUR, make_envelope
 from producers.installation import Installation
 from producers.submitter import Submitter
 from schemas import commands as c
@@ -156,6 +156,21 @@ class FullAtFirst(SqliteEngine):
             self.refusals -= 1
             raise StorageFullError("There is no space left.")
         return super().submit(commands)
+
+
+def test_a_lease_that_was_asked_for_in_vain_is_asked_for_again_after_a_pause(ledger: Ledger) -> None:
+    seconds = [0.0]
+    runner = ledger.runner(Dispatcher("w1", lambda: seconds[0]))
+    ledger.create_run("a")
+    now = ledger.installation.clock
+    ledger.installation.clock = lambda: now() - 2 * HOUR
+    ledger.drain(runner)
+    ledger.installation.clock = now
+    ledger.drain(runner)
+    assert ledger.leases() == []
+    seconds[0] = 1.0
+    ledger.drain(runner)
+    assert ledger.leases() == [("a", "w1", 1)]
 
 
 def test_what_could_not_be_sent_is_sent_later(ledger: Ledger) -> None:
