@@ -38,6 +38,25 @@ def session() -> Scribe:
     return scribe
 
 
+def sealed_session() -> Scribe:
+    """A sealed run whose worker was replaced: its step was computed again, then made durable, its inputs let go."""
+    scribe = Scribe(roles=("gateway", "dispatcher", "worker", "retention"))
+    scribe.send(make(c.CreateRun, batch_retention="sealed"), "gateway")
+    scribe.send(make(c.GrantLease), "dispatcher")
+    batch = scribe.envelope(make(c.SubmitForwardBackward, interval=0))
+    scribe.take(sign(batch, "gateway"))
+    scribe.send(make(c.CompleteForwardBackward, operation_id=batch.command_id), "worker")
+    step = scribe.envelope(make(c.SubmitOptimStep))
+    scribe.take(sign(step, "gateway"))
+    scribe.send(make(c.RecordStep, operation_id=step.command_id), "worker")
+    scribe.send(make(c.GrantLease, worker="trainer-2"), "dispatcher")
+    again = {"lease_epoch": 2, "through_op_seq": 2}
+    scribe.send(make(c.RecordReplay, **again), "worker")
+    scribe.send(make(c.RecordCheckpoint, **again, operation_id=None, name=None), "worker")
+    scribe.send(make(c.RecordBatchKeyDestroyed, interval=0), "retention")
+    return scribe
+
+
 def accepted(entries: list[Entry], event: type[Any], nth: int = 0) -> int:
     return [i for i, entry in enumerate(entries) if isinstance(entry.event, event)][nth]
 
@@ -67,6 +86,14 @@ def test_an_untouched_chain_has_no_findings() -> None:
     scribe = session()
     assert sum(isinstance(entry.event, e.CommandRejected) for entry in scribe.entries) == 1
     assert sum(isinstance(entry.event, e.RunRolledBack) for entry in scribe.entries) == 1
+    assert replay("acme", scribe.records()) == []
+
+
+def test_an_untouched_chain_of_a_sealed_run_has_no_findings() -> None:
+    scribe = sealed_session()
+    told = [type(entry.event) for entry in scribe.entries]
+    assert {e.RunReplayed, e.BatchKeyDestroyed} < set(told)
+    assert e.CommandRejected not in told
     assert replay("acme", scribe.records()) == []
 
 
@@ -248,3 +275,29 @@ def test_any_history_replays_and_no_acceptance_can_be_turned_into_a_rejection(
     followers = [x for x in entries[turned + 1 :] if x.caused != entries[turned].signed]
     forged = [*entries[:turned], into_rejection(entries[turned]), *followers]
     assert "unfounded_rejection" in codes("acme", forged)
+
+
+def another_replay(entries: list[Entry]) -> list[Entry]:
+    at = accepted(entries, e.RunReplayed)
+    worse: Any = replace(entries[at].event, identical=False, differing_step=1)  # type: ignore[call-arg]
+    return [*entries[:at], replace(entries[at], event=worse), *entries[at + 1 :]]
+
+
+def without_the_replay(entries: list[Entry]) -> list[Entry]:
+    return [entry for entry in entries if not isinstance(entry.event, e.RunReplayed)]
+
+
+def without_the_checkpoint(entries: list[Entry]) -> list[Entry]:
+    return [entry for entry in entries if not isinstance(entry.event, e.CheckpointSaved)]
+
+
+SEALED_FORGERIES: dict[str, tuple[Callable[[list[Entry]], list[Entry]], str]] = {
+    "a replay with another outcome": (another_replay, "altered_outcome"),
+    "work that goes on before the replay": (without_the_replay, "unfounded_acceptance"),
+    "a key that is destroyed before its inputs are covered": (without_the_checkpoint, "unfounded_acceptance"),
+}
+
+
+@pytest.mark.parametrize(("forge", "code"), SEALED_FORGERIES.values(), ids=SEALED_FORGERIES)
+def test_a_consistent_forgery_of_a_sealed_run_is_found(forge: Callable[[list[Entry]], list[Entry]], code: str) -> None:
+    assert code in codes("acme", forge(sealed_session().entries))

@@ -31,6 +31,17 @@ ACCEPTED: dict[str, tuple[tuple[Any, ...], Any, Any]] = {
     "an API key is issued": ((), make(c.IssueApiKey, **API_KEY), ISSUED),
     "an API key is revoked": ((ISSUED,), make(c.RevokeApiKey, **API_KEY), make(e.ApiKeyRevoked, **API_KEY)),
     "a model is registered": ((), make(c.RegisterModel), make(e.ModelRegistered)),
+    "a model is removed": ((make(e.ModelRegistered),), make(c.RemoveModel), make(e.ModelRemoved)),
+    "a name is registered again after its removal": (
+        (make(e.ModelRegistered), make(e.ModelRemoved)),
+        make(c.RegisterModel, manifest_digest=b"\x07" * 32),
+        make(e.ModelRegistered, manifest_digest=b"\x07" * 32),
+    ),
+    "a model is removed that was registered again": (
+        (make(e.ModelRegistered), make(e.ModelRemoved), make(e.ModelRegistered)),
+        make(c.RemoveModel),
+        make(e.ModelRemoved),
+    ),
     "the signer's first keys are published": ((), make(c.PublishSignerKey), PUBLISHED),
     "the signer's keys are rotated": ((PUBLISHED,), make(c.RotateSignerKey, ed25519_key=b"\x31" * 32), ROTATED),
     "an artifact key is published": (
@@ -62,6 +73,13 @@ REJECTED: dict[str, tuple[tuple[Any, ...], Any, str]] = {
         "already_revoked",
     ),
     "model: a name that is taken": ((make(e.ModelRegistered),), make(c.RegisterModel), "already_exists"),
+    "model: unknown, removed": ((), make(c.RemoveModel), "not_found"),
+    "model: removed twice": ((make(e.ModelRegistered), make(e.ModelRemoved)), make(c.RemoveModel), "not_found"),
+    "model: other files removed": (
+        (make(e.ModelRegistered),),
+        make(c.RemoveModel, manifest_digest=bytes(32)),
+        "invalid_value",
+    ),
     "signer: first keys twice": ((PUBLISHED,), make(c.PublishSignerKey), "already_exists"),
     "signer: rotated before it has keys": ((), make(c.RotateSignerKey), "not_found"),
     "signer: rotated from another key than the one in use": (

@@ -9,7 +9,8 @@ import pytest
 from producers.deciders.registry import dump, load
 from producers.deciders.snapshot import SnapshotError
 from schemas import events as e
-from tests.deciders.examples import API_KEY, ARTIFACT_KEY, fold, make
+from schemas.types import StartSpec
+from tests.deciders.examples import API_KEY, ARTIFACT, ARTIFACT_KEY, fold, make
 
 STATES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "chain": (
@@ -34,6 +35,26 @@ STATES: dict[str, tuple[str, tuple[Any, ...]]] = {
             make(e.ForwardBackwardCompleted),
             make(e.LoadStateSubmitted, operation_id=b"\x07" * 16, op_seq=2),
             make(e.CancellationRequested, operation_id=b"\x07" * 16),
+        ),
+    ),
+    "sealed run": (
+        "run/run-1",
+        (
+            make(e.RunCreated, batch_retention="sealed", start=StartSpec(ARTIFACT, bytes(32), 3)),
+            make(e.RunLeaseGranted),
+            make(e.ForwardBackwardSubmitted, interval=0),
+            make(e.ForwardBackwardCompleted),
+            make(e.LoadStateSubmitted, operation_id=b"\x07" * 16, op_seq=2, include_optimizer=False, step=5),
+            make(e.CheckpointLoaded, operation_id=b"\x07" * 16, step=5),
+            make(e.CheckpointSaved, operation_id=None, name=None, step=5, through_op_seq=2),
+            make(e.ForwardBackwardSubmitted, operation_id=b"\x08" * 16, op_seq=3, interval=2),
+            make(e.ForwardBackwardCompleted, operation_id=b"\x08" * 16),
+            make(e.OptimStepSubmitted, operation_id=b"\x09" * 16, op_seq=4, max_grad_norm=1.0),
+            make(e.RunLeaseGranted, lease_epoch=2),
+            make(e.ArtifactExportRequested),
+            make(e.ArtifactExportRequested, export_id=bytes(16)),
+            make(e.ArtifactExported),
+            make(e.ArtifactDeletionRequested),
         ),
     ),
     "package": ("package/00", (make(e.PackageRequested), make(e.PackageSigned))),

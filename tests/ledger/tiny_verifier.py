@@ -37,6 +37,7 @@ FROM_AUTHORITY = {
     "SignerKeyRotated": "RotateSignerKey",
     "ArtifactKeyPublished": "PublishArtifactKey",
     "ModelRegistered": "RegisterModel",
+    "ModelRemoved": "RemoveModel",
 }
 KEY_EVENTS = {"SignerKeyPublished", "SignerKeyRotated", "ArtifactKeyPublished"}
 

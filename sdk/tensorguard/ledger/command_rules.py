@@ -29,6 +29,7 @@ AUTHORITY_EVENTS = {
     "SignerKeyRotated": "RotateSignerKey",
     "ArtifactKeyPublished": "PublishArtifactKey",
     "ModelRegistered": "RegisterModel",
+    "ModelRemoved": "RemoveModel",
 }
 """Events that only the authority's own command leads to; they say exactly what that command says."""
 
