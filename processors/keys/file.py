@@ -49,6 +49,25 @@ class FileKeyProvider:
         """The keys of an installation, under the master secret that is set."""
         return cls(installation.keys_dir, master.secret_of(installation.settings.key_master))
 
+    @property
+    def wrapped(self) -> bool:
+        """Whether no bare KEK lies on the disk."""
+        path = self.keys_dir / "kek"
+        return not path.exists() or master.is_wrapped(path.read_bytes())
+
+    def check(self) -> int:
+        """Open every key that is there and make none; how many tenants have one.
+
+        Raises:
+            KeyLockedError, KeyLostError: one does not open.
+        """
+        tenants = sorted(path.stem for path in (self.keys_dir / "deks").glob("*.wrapped"))
+        if (self.keys_dir / "kek").exists() or tenants:
+            self._kek()
+        for tenant in tenants:
+            self.tenant_dek(tenant)
+        return len(tenants)
+
     def protect(self) -> None:
         """Wrap a bare KEK if there is a master secret, and make sure that the KEK opens, if there is one.
 

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from producers.settings.errors import SettingsError
 from producers.settings.fields import Settings
-from producers.settings.reading import Setup, child_environment, read
+from producers.settings.reading import Setup, child_environment, read, unknown
 
-__all__ = ["Settings", "SettingsError", "Setup", "child_environment", "read"]
+__all__ = ["Settings", "SettingsError", "Setup", "child_environment", "read", "unknown"]

@@ -12,7 +12,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 
 from producers.settings.errors import SettingsError
-from producers.settings.fields import ABOUT, PREFIX, Settings, variable
+from producers.settings.fields import ABOUT, ELSEWHERE, PREFIX, Settings, variable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +55,12 @@ def child_environment(process: str) -> dict[str, str]:
     """This process's environment for a child, without the secrets that the child does not read."""
     withheld = {variable(name) for name, about in ABOUT.items() if about.secret and process not in about.readers}
     return {name: value for name, value in os.environ.items() if name.upper() not in withheld}
+
+
+def unknown() -> list[str]:
+    """Names in the environment that look like settings, and are none: most likely misspelt."""
+    known = {variable(name) for name in ABOUT} | ELSEWHERE.keys()
+    return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
 
 
 def masked(name: str, value: object) -> object:
