@@ -51,6 +51,15 @@ class Waiters:
         finally:
             self._forget(topic, touched)
 
+    @property
+    def closing(self) -> bool:
+        """Whether the server stops."""
+        return self._closing
+
+    def touch(self, topic: str) -> None:
+        """Let those who wait for an id look again; from the event loop's own thread."""
+        self._wake(frozenset({topic}))
+
     def close(self) -> None:
         """Let everyone go with what there is: the server stops."""
         self._closing = True

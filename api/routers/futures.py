@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi.responses import StreamingResponse
 
 from api import responses as r
 from api.auth import Reader, Trainer
+from api.requests import MAX_INT
 from api.routers.common import LONGEST_POLL, Asking, PlatformOf, errors, run_in_threadpool
+from api.streaming import Listening
 from schemas import commands
 
+EVENTS = "text/event-stream"
+LONGEST_STREAM = 3600.0
 router = APIRouter(prefix="/v1/futures", tags=["futures"])
 
 
@@ -43,11 +48,37 @@ async def get_future_result(
     return found
 
 
+@router.get(
+    "/{future_id}/stream",
+    response_class=StreamingResponse,
+    responses={**errors(404), 200: {"content": {EVENTS: {}}, "description": "Events"}},
+)
+async def stream_future(
+    future_id: str,
+    caller: Reader,
+    platform: PlatformOf,
+    last_event_id: Annotated[
+        int | None, Header(ge=0, le=MAX_INT, description="The id of the last event that you have.")
+    ] = None,
+    timeout: Annotated[  # noqa: ASYNC109 -- the name of the query parameter
+        float, Query(ge=0, le=LONGEST_STREAM, description="Seconds until the stream ends, finished or not.")
+    ] = LONGEST_STREAM,
+) -> StreamingResponse:
+    """Server-sent events: the texts of a sample as they grow, then the future once it has finished."""
+    await run_in_threadpool(platform.futures.operation, caller.tenant, future_id)
+    listening = Listening(platform.futures, platform.channel, platform.waiters, caller.tenant, future_id)
+    return StreamingResponse(
+        listening.events(last_event_id, timeout),
+        media_type=EVENTS,
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
 @router.post("/{future_id}/cancel", status_code=202, responses=errors(404, 409, 507))
 async def cancel_future(
     future_id: str, caller: Trainer, ask: Annotated[Asking, Depends()], platform: PlatformOf
 ) -> r.Future:
-    """Ask that an operation be dropped if it has not started; its worker decides. Asking twice is no error."""
+    """Ask that an operation be dropped if it has not started, a sample at any time. Asking twice is no error."""
     asked = await ask.by(caller)
 
     def cancel() -> r.Future:

@@ -1,0 +1,73 @@
+"""A future as it grows: server-sent events of the texts of a sample, and at the end the future itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from api import responses as r
+    from api.futures import Futures
+    from api.waiting import Waiters
+    from processors.channel import SideChannel
+    from processors.streams import StreamReader
+
+KEEP_ALIVE_SECONDS = 15.0
+KEEP_ALIVE = b": keep-alive\n\n"
+
+
+class Listening:
+    """One listener's way through a future's stream; ``last`` is the number of the last event that it has."""
+
+    def __init__(self, futures: Futures, channel: SideChannel, waiters: Waiters, tenant: str, future_id: str) -> None:
+        self._futures = futures
+        self._channel = channel
+        self._waiters = waiters
+        self._tenant = tenant
+        self._future_id = future_id
+
+    async def events(self, last: int | None, seconds: float) -> AsyncIterator[bytes]:
+        """The events after ``last``, as they come; comments while there are none. It ends after so many seconds."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+
+        def touched() -> None:
+            loop.call_soon_threadsafe(self._waiters.touch, self._future_id)
+
+        with self._channel.stream_reader(bytes.fromhex(self._future_id), touched) as reader:
+            while (left := until - loop.time()) > 0 and not self._waiters.closing:
+                news: list[bytes] | r.Future | None = await self._waiters.until(
+                    self._future_id, lambda: self._news(reader), min(left, KEEP_ALIVE_SECONDS)
+                )
+                if isinstance(news, list):
+                    for each in _deltas(reader, news, -1 if last is None else last):
+                        yield each
+                elif news is None:
+                    yield KEEP_ALIVE
+                else:
+                    yield event("result", news.model_dump_json().encode())
+                    return
+
+    def _news(self, reader: StreamReader) -> list[bytes] | r.Future | None:
+        """What there is to tell: frames, else the future if it has finished, else nothing."""
+        return reader.read() or self._futures.get_finished(self._tenant, self._future_id)
+
+
+def _deltas(reader: StreamReader, frames: list[bytes], last: int) -> Iterable[bytes]:
+    """The frames that come after the event ``last``, each under its number; first that some were missed, if so."""
+    first = reader.position - len(frames)
+    if reader.missed and first > last + 1:
+        yield event("gap", b"{}")
+    reader.missed = 0
+    for number, frame in enumerate(frames, first):
+        if number > last:
+            yield event("deltas", frame, number)
+
+
+def event(name: str, data: bytes, number: int | None = None) -> bytes:
+    """A server-sent event; the data is JSON without line ends."""
+    label = b"" if number is None else b"id: %d\n" % number
+    return b"%sevent: %s\ndata: %s\n\n" % (label, name.encode(), data)
