@@ -81,12 +81,17 @@ def exchange(around: Surroundings, request: Request, *, deadline: float | None =
         assert outcome is not None, "a request is answered by an outcome"  # noqa: S101 -- the drivers' side of the protocol
         pause = around.retry.pause(attempt, outcome, around.random())
         if pause is None or around.clock() + pause > last:
-            return _accepted(outcome)
+            return accepted(outcome)
         yield Pause(pause)
         attempt += 1
 
 
-def _accepted(outcome: Response | Unreachable) -> Response:
+def accepted(outcome: Response | Unreachable) -> Response:
+    """A success as it is.
+
+    Raises:
+        TGTinkerError: what the answer says is wrong, by its class, or that none came.
+    """
     if isinstance(outcome, Unreachable):
         raise ServerUnreachableError(f"The server did not answer ({outcome.reason}).")
     if 200 <= outcome.status < 300:  # noqa: PLR2004 -- HTTP's success

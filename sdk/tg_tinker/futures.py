@@ -6,14 +6,15 @@ cancelled (:class:`CancelledError`), lost in a rollback (:class:`OperationLostEr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, Generic, TypeVar, cast
 
 from tg_tinker import flows
 from tg_tinker.errors import OperationFinishedError, ProtocolError, TGTinkerError, from_problem
 from tg_tinker.flows import Flow
+from tg_tinker.streaming import Listening
 from tg_tinker.transport import Transport
-from tg_tinker.types import Commitment, Future, FutureStatus, OperationResult
+from tg_tinker.types import Commitment, Future, FutureStatus, OperationResult, SampleDelta
 from tg_tinker.types.results import RESULT_OF
 
 R = TypeVar("R", bound=OperationResult)
@@ -91,6 +92,14 @@ class _Handle(Generic[R]):
         self._future = self._with_salt(found)
         return self._future.status in ("pending", "cancelled")
 
+    def _heard(self, listening: Listening) -> None:
+        """Take the future that a stream ended with; raise what ended it, if something did."""
+        if listening.future is not None:
+            self._future = self._with_salt(listening.future)
+        error = self._error()
+        if error is not None:
+            raise error
+
     def _error(self) -> TGTinkerError | None:
         if self._future.status in ("pending", "completed") and self._future.error is None:
             return None
@@ -140,8 +149,21 @@ class FutureHandle(_Handle[R]):
         """
         return self._transport.run(self._exception(timeout))
 
+    def stream(self) -> Iterator[SampleDelta]:
+        """The texts of a sample as they grow, until it has finished; :meth:`result` then has it at once.
+
+        A lost connection is taken up again where it broke off. Whoever begins late hears what the server still holds.
+
+        Raises:
+            StreamGapError: it no longer holds all; the result has the whole text.
+            TGTinkerError: at the end, what :meth:`result` would raise.
+        """
+        listening = Listening(self._transport.around, self.future_id)
+        yield from self._transport.listen(listening)
+        self._heard(listening)
+
     def cancel(self) -> bool:
-        """Ask that it be dropped if it has not started.
+        """Ask that it be dropped if it has not started; a sample can be stopped at any time.
 
         The run's worker decides, so True says only that the wish is recorded: :meth:`result` then raises
         CancelledError, or returns because the operation had started. False: it had finished before.
@@ -167,6 +189,13 @@ class AsyncFutureHandle(_Handle[R]):
     async def exception(self, timeout: float | None = None) -> TGTinkerError | None:  # noqa: ASYNC109 -- as above
         """As :meth:`FutureHandle.exception`."""
         return await self._transport.run_async(self._exception(timeout))
+
+    async def stream(self) -> AsyncIterator[SampleDelta]:
+        """As :meth:`FutureHandle.stream`."""
+        listening = Listening(self._transport.around, self.future_id)
+        async for delta in self._transport.listen_async(listening):
+            yield delta
+        self._heard(listening)
 
     async def cancel(self) -> bool:
         """As :meth:`FutureHandle.cancel`."""

@@ -9,7 +9,7 @@ step, and both move this client to the run's new generation: the caller sends ag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ from tg_tinker.types import (
     Future,
     LoadStateResult,
     OptimStepResult,
+    SampleDelta,
     SampleResult,
     SamplingConfig,
     SaveStateResult,
@@ -115,6 +116,13 @@ class TrainingClient:
         operation = operations.sample(prompts, sampling_config, self._salt())
         return cast("FutureHandle[SampleResult]", self._submit(operation))
 
+    def sample_stream(self, prompts: Prompts, sampling_config: SamplingConfig | None = None) -> Iterator[SampleDelta]:
+        """Complete prompts and give the texts as they grow; see :meth:`FutureHandle.stream`.
+
+        The sample is submitted by this call. For its result as well, stream the handle of :meth:`sample`.
+        """
+        return self.sample(prompts, sampling_config).stream()
+
     def save_state(
         self,
         name: str,
@@ -160,6 +168,12 @@ class TrainingClient:
         """As :meth:`sample`."""
         operation = operations.sample(prompts, sampling_config, self._salt())
         return cast("AsyncFutureHandle[SampleResult]", await self._submit_async(operation))
+
+    async def sample_stream_async(
+        self, prompts: Prompts, sampling_config: SamplingConfig | None = None
+    ) -> AsyncIterator[SampleDelta]:
+        """As :meth:`sample_stream`: ``async for delta in await client.sample_stream_async(...)``."""
+        return (await self.sample_async(prompts, sampling_config)).stream()
 
     async def save_state_async(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -16,10 +17,13 @@ from tg_tinker.compression import Compression
 from tg_tinker.errors import ClientClosedError
 from tg_tinker.flows import Flow, Pause, Request, Surroundings
 from tg_tinker.retry import Outcome, Response, Unreachable
+from tg_tinker.streaming import Listening
 from tg_tinker.trust import check_trust
+from tg_tinker.types import SampleDelta
 
 CONNECT_SECONDS = 10.0
 T = TypeVar("T")
+_ENDED = Unreachable("the stream ended")
 
 
 class Transport:
@@ -99,6 +103,42 @@ class Transport:
         except httpx.RequestError as error:
             check_trust(error)
             return Unreachable(type(error).__name__)
+
+    def listen(self, listening: Listening) -> Iterator[SampleDelta]:
+        """What comes of a stream, over as many connections as it takes, blocking this thread."""
+        while listening.future is None:
+            self._check_open()
+            outcome: Outcome = _ENDED
+            try:
+                with self._client.stream(**self._arguments(listening.request())) as answer:
+                    if not answer.is_success:
+                        outcome = Response(answer.status_code, answer.read(), dict(answer.headers))
+                    for line in answer.iter_lines() if answer.is_success else ():
+                        yield from listening.take(line)
+            except httpx.RequestError as error:
+                check_trust(error)
+                outcome = Unreachable(type(error).__name__)
+            if listening.future is None:
+                self._closed.wait(listening.pause(outcome))
+
+    async def listen_async(self, listening: Listening) -> AsyncIterator[SampleDelta]:
+        """As :meth:`listen`, without blocking the event loop."""
+        while listening.future is None:
+            self._check_open()
+            outcome: Outcome = _ENDED
+            try:
+                async with self._async_client().stream(**self._arguments(listening.request())) as answer:
+                    if not answer.is_success:
+                        outcome = Response(answer.status_code, await answer.aread(), dict(answer.headers))
+                    else:
+                        async for line in answer.aiter_lines():
+                            for delta in listening.take(line):
+                                yield delta
+            except httpx.RequestError as error:
+                check_trust(error)
+                outcome = Unreachable(type(error).__name__)
+            if listening.future is None:
+                await asyncio.sleep(listening.pause(outcome))
 
     def _arguments(self, request: Request) -> dict[str, Any]:
         headers, body = self._compression.apply(request.headers, request.body)

@@ -70,6 +70,7 @@ class Simulator:
     url: str = ""
     held: bool = False
     faults: deque[str] = field(default_factory=deque)
+    streamed: deque[bytes] = field(default_factory=deque)
     failures: deque[str] = field(default_factory=deque)
     seen: list[Seen] = field(default_factory=list)
     runs: dict[str, Json] = field(default_factory=dict)
@@ -419,6 +420,8 @@ def _get(simulator: Simulator, seen: Seen) -> tuple[int, Any]:  # noqa: C901, PL
             return 200, simulator.run(run_id)
         case ["futures", future_id, "result"]:
             return simulator.finished(future_id, float(seen.query.get("timeout", 25)))
+        case ["futures", _, "stream"]:
+            return 200, simulator.streamed.popleft()
         case ["futures", future_id]:
             return 200, simulator.future(future_id)
         case ["audit_logs"]:

@@ -104,6 +104,7 @@ from tg_tinker.errors.transient import (
     ServerUnavailableError,
     ServerUnreachableError,
     StorageFullError,
+    StreamGapError,
     TransientError,
 )
 
@@ -161,6 +162,7 @@ __all__ = [
     "ServerUnavailableError",
     "ServerUnreachableError",
     "StorageFullError",
+    "StreamGapError",
     "TGTinkerError",
     "TokenOutOfVocabularyError",
     "TokenizerChangedError",

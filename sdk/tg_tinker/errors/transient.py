@@ -40,6 +40,13 @@ class StorageFullError(TransientError):
     next_step = "Ask the server's operator for space; nothing that was acknowledged is lost."
 
 
+class StreamGapError(TransientError):
+    """A listener came too late or was too slow: the server kept only the end of what was sampled."""
+
+    code = "stream_gap"
+    next_step = "Take the whole text from result()."
+
+
 class QuotaExceededError(TransientError):
     """Too much is queued or in flight."""
 

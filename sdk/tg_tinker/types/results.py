@@ -66,6 +66,15 @@ class Sample(Answer):
     finish_reason: str
 
 
+class SampleDelta(Answer):
+    """What a completion grew by while it was sampled; ``finish_reason`` comes with its last one."""
+
+    prompt_index: int
+    completion_index: int
+    text: str
+    finish_reason: str | None = None
+
+
 class SampledWith(Answer):
     """The settings that completions were drawn with."""
 
