@@ -52,7 +52,8 @@ class Watch:
 
         ``began`` is when it began, in seconds, if that was before the block.
         """
-        kind, began = kind_of(pending), self._seconds() if began is None else began
+        kind, now = kind_of(pending), self._seconds()
+        began = now if began is None else began
 
         def came_of_it(command: Command) -> None:
             took = self._seconds() - began
@@ -60,7 +61,7 @@ class Watch:
             about = {"kind": kind, "op_seq": pending.op_seq, "outcome": type(command).__name__}
             log.info("operation", **about, ms=round(took * 1000, 1))
 
-        with bound_contextvars(**_ids(pending)), self._span(kind, pending):
+        with bound_contextvars(**_ids(pending)), self._span(kind, pending, now - began):
             yield came_of_it
 
     @contextmanager
@@ -74,11 +75,13 @@ class Watch:
         """The submission of an outcome, where it belongs to a trace."""
         return self._tracing.span(f"submit {kind}", command_id=command_id) if trace else nullcontext()
 
-    def _span(self, kind: str, pending: Pending) -> AbstractContextManager[Any]:
+    def _span(self, kind: str, pending: Pending, ago: float) -> AbstractContextManager[Any]:
         if pending.trace is None:
             return nullcontext()
         parent = Parent.of_command(pending.trace, pending.operation_id)
-        return self._tracing.span(kind, parent=parent, attributes={"tensorguard.run_id": pending.submitted.run_id})
+        attributes = {"tensorguard.run_id": pending.submitted.run_id}
+        began = time.time_ns() - round(ago * 1e9)
+        return self._tracing.span(kind, parent=parent, attributes=attributes, began=began)
 
 
 def kind_of(pending: Pending) -> str:

@@ -89,31 +89,28 @@ class Tracing:
         command_id: bytes | None = None,
         server: bool = False,
         attributes: Attributes | None = None,
+        began: int | None = None,
     ) -> AbstractContextManager[Span]:
         """A span for the length of a block; without ``parent`` under the span of this context, if there is one.
 
-        With ``command_id`` it is the span of this command's submission.
+        With ``command_id`` it is the span of this command's submission; ``began`` is when it began, in nanoseconds of
+        POSIX time, if that was earlier.
         """
         if self._tracer is None:
             return _NOTHING
-        return _current(self._start(name, parent, command_id, attributes, server=server))
+        kind = otel.SpanKind.SERVER if server else otel.SpanKind.INTERNAL
+        token = _own_id.set(int.from_bytes(span_id_of(command_id), "big") if command_id else None)
+        try:
+            span = self._tracer.start_span(name, _remote(parent), kind, attributes, start_time=began)
+        finally:
+            _own_id.reset(token)
+        return _current(span)
 
     def finished(self, name: str, parent: Parent, began: int, ended: int, attributes: Attributes | None = None) -> None:
         """Record a span that is over; ``began`` and ``ended`` are nanoseconds since the epoch."""
         if self._tracer is not None:
             span = self._tracer.start_span(name, _remote(parent), attributes=attributes, start_time=began)
             span.end(ended)
-
-    def _start(
-        self, name: str, parent: Parent | None, command_id: bytes | None, attributes: Attributes | None, *, server: bool
-    ) -> Span:
-        assert self._tracer is not None, "only called when spans are recorded"  # noqa: S101 -- for the type checker
-        kind = otel.SpanKind.SERVER if server else otel.SpanKind.INTERNAL
-        token = _own_id.set(int.from_bytes(span_id_of(command_id), "big") if command_id else None)
-        try:
-            return self._tracer.start_span(name, _remote(parent), kind, attributes)
-        finally:
-            _own_id.reset(token)
 
 
 def trace_of(span: Span) -> bytes | None:

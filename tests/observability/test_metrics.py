@@ -13,11 +13,14 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from api.observability.metrics import KINDS as MEASURED
 from api.observability.metrics import Metrics
-from api.observability.standing import Processes, usage_of
+from api.observability.standing import OPERATIONS, Processes, usage_of
 from processors.channel import ChannelClient, SideChannel
 from processors.errors import ChannelError
 from processors.measures import Measures, Meter
+from processors.trainer.watch import KINDS
+from schemas import events
 from tests.support.doors import OTHER, TENANT, Doors
 from tests.support.tiny_model import build_tiny_model
 from tests.support.tiny_platform import TinyPlatform
@@ -210,6 +213,11 @@ def test_a_process_is_up_until_it_is_gone() -> None:
     found = Scrape(metrics.exposition().decode())
     assert [found.value("process_up", process=name) for name in ("server", "trainer", "signer")] == [1, 0, 0]
     assert found.value("process_starts_total", process="trainer") == 2
+
+
+def test_every_kind_of_operation_has_a_name_and_is_measured() -> None:
+    assert KINDS.keys() == {name for name in vars(events) if name.endswith("Submitted")}
+    assert set(KINDS.values()) == set(OPERATIONS) <= MEASURED
 
 
 def test_a_trainer_tells_how_long_its_work_took(tmp_path: Path) -> None:

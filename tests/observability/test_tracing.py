@@ -79,6 +79,15 @@ def test_the_span_of_a_command_is_known_to_whoever_knows_the_command() -> None:
     assert (decide.start_time, decide.end_time) == (1_000, 2_000)
 
 
+def test_a_span_may_have_begun_before_it_is_spoken_of() -> None:
+    exporter = InMemorySpanExporter()
+    tracing = Tracing.through(exporter, "test")
+    with tracing.span("sample", began=1_000):
+        pass
+    (span,) = _spans(tracing, exporter)
+    assert span.start_time == 1_000
+
+
 def _spans(tracing: Tracing, exporter: InMemorySpanExporter) -> tuple[ReadableSpan, ...]:
     tracing.close()
     return exporter.get_finished_spans()
