@@ -73,3 +73,29 @@ class StorageFullError(OperationFailedError):
 
     code = "storage_full"
     next_step = "Free space in the data dir, then save again."
+
+
+class AccumulationError(OperationFailedError):
+    """The run was created for an exact number of batches per step, and this is not it."""
+
+    code = "accumulation_incomplete"
+    next_step = "Send as many forward_backward before each step as the run was created for."
+
+    @classmethod
+    def incomplete(cls, batches: int, wanted: int | None) -> AccumulationError:
+        """Too few are accumulated for a step."""
+        return cls(f"A step of this run takes {wanted} batches; {batches} are accumulated.")
+
+    @classmethod
+    def full(cls, wanted: int) -> AccumulationError:
+        """No further one is taken before a step."""
+        error = cls(f"A step of this run takes {wanted} batches, which are accumulated.")
+        error.code = "accumulation_full"
+        return error
+
+
+class MaxStepsError(OperationFailedError):
+    """The run has all the steps that it was created with."""
+
+    code = "max_steps_reached"
+    next_step = "Create a run with a higher max_steps."

@@ -5,34 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import structlog
 import torch
-from tensorguard.model_manifest import stamps
 
-from processors.catalogue import model_dir, verify_model
-from processors.errors import ModelChangedError
 from processors.trainer.adapter import Adapter
-from processors.trainer.base_model import SharedBase
 from processors.trainer.checkpoints import Checkpoints, Source
-from processors.trainer.device import Compute
 from processors.trainer.errors import OperationFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-    from pathlib import Path
+    from collections.abc import Callable, Iterable
 
+    from processors.trainer.base_model import SharedBase
+    from processors.trainer.bases import Bases, Key
+    from processors.trainer.replay import Replay
     from processors.trainer.runs import Pending, Runs, RunView
-    from producers.installation import Installation
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class LiveRun:
     """A run under a lease of ours.
 
-    ``executed`` is the last operation that was executed; ``imaged`` the ``through_op_seq`` of the newest
-    image that a checkpoint was or is made from; ``imaged_step`` and ``imaged_at`` its step and time (seconds).
+    ``executed`` is the last operation that was executed or began; ``imaged`` the ``through_op_seq`` of the newest
+    image that a checkpoint was or is made from; ``imaged_step`` and ``imaged_at`` its step and time (seconds), and
+    ``used_at`` the time of the newest work. ``replay`` is what has to be done again before anything else; ``stopped``
+    says that it cannot, until the ledger has said so too.
     """
 
     view: RunView
@@ -41,64 +36,45 @@ class LiveRun:
     imaged: int
     imaged_step: int
     imaged_at: float
+    used_at: float = 0.0
     adapter: Adapter | None = None
     writing: bool = False
+    replay: Replay | None = None
+    stopped: bool = False
 
     def next_operation(self) -> Pending | None:
         """The operation whose turn it is."""
+        if self.stopped or self.replay is not None:
+            return None
         return next((op for op in self.view.pending.values() if op.op_seq > self.executed), None)
 
     @property
+    def ready(self) -> bool:
+        """Whether there is anything to execute."""
+        return not self.stopped and (self.replay is not None or self.next_operation() is not None)
+
+    @property
     def dirty(self) -> bool:
-        """Whether adapter or optimizer moved after the newest image."""
-        return self.adapter is not None and self.adapter.through_op_seq > self.imaged
+        """Whether adapter or optimizer moved after the newest image, and the run may be saved as it is."""
+        moved = self.adapter is not None and self.adapter.through_op_seq > self.imaged
+        return moved and self.replay is None and not self.stopped
+
+    @property
+    def movable(self) -> bool:
+        """Whether the adapter can leave memory and come back as it is: nothing waits for it, and all of it is durable.
+
+        An accumulated gradient is in no checkpoint.
+        """
+        adapter = self.adapter
+        if adapter is None or adapter.calls or self.writing or self.stopped or self.view.pending or self.replay:
+            return False
+        return adapter.through_op_seq <= self.view.durable_op_seq
 
     def free(self) -> None:
         """Give the adapter's memory back."""
         adapter, self.adapter = self.adapter, None
         if adapter is not None:
             adapter.close()
-
-
-class Bases:
-    """Base models in memory, each checked against its digests before it is loaded."""
-
-    def __init__(self, installation: Installation, compute: Compute | None = None) -> None:
-        self._installation = installation
-        self._compute = compute or Compute()
-        self._loaded: dict[tuple[bytes, str], SharedBase] = {}
-
-    def __len__(self) -> int:
-        return len(self._loaded)
-
-    def get(self, manifest_digest: bytes, dtype: str = "float32") -> SharedBase:
-        """A base model, its weights as numbers of a type.
-
-        Raises:
-            ModelChangedError: a file is not the one that was registered.
-        """
-        key = (manifest_digest, dtype)
-        if key not in self._loaded:
-            directory = model_dir(self._installation, manifest_digest)
-            self._loaded[key] = _checked(directory, manifest_digest, self._compute, dtype)
-            log.info("base_model_loaded", manifest_digest=manifest_digest.hex(), dtype=dtype)
-        return self._loaded[key]
-
-    def keep(self, used: Collection[SharedBase]) -> None:
-        """Let go of all base models but these."""
-        for key in [key for key, base in self._loaded.items() if base not in used]:
-            del self._loaded[key]
-            log.info("base_model_released", manifest_digest=key[0].hex(), dtype=key[1])
-
-
-def _checked(directory: Path, manifest_digest: bytes, compute: Compute, dtype: str) -> SharedBase:
-    """A base model whose files had the right digests and stayed as they were until they were in memory."""
-    before = stamps(directory)
-    verify_model(directory, manifest_digest)
-    base = SharedBase(directory, compute, dtype)
-    if stamps(directory) != before:
-        raise ModelChangedError("A catalogue model's files changed while they were loaded.")
-    return base
 
 
 def levels(runs: Iterable[LiveRun], adapters: Adapters) -> dict[str, float]:
@@ -109,12 +85,15 @@ def levels(runs: Iterable[LiveRun], adapters: Adapters) -> dict[str, float]:
 
 
 class Adapters:
-    """Brings a run's adapter to the state that its lease starts from."""
+    """Brings a run's adapter to its newest durable state. ``open_runs`` gives the runs whose base model is wanted."""
 
-    def __init__(self, bases: Bases, checkpoints: Checkpoints, runs: Runs) -> None:
+    def __init__(
+        self, bases: Bases, checkpoints: Checkpoints, runs: Runs, open_runs: Callable[[], Iterable[RunView]]
+    ) -> None:
         self._bases = bases
         self._checkpoints = checkpoints
         self._runs = runs
+        self._open_runs = open_runs
 
     @property
     def bases(self) -> int:
@@ -122,7 +101,7 @@ class Adapters:
         return len(self._bases)
 
     def of(self, live: LiveRun) -> Adapter:
-        """A run's adapter: fresh from its seed, or restored from the checkpoint that the lease names.
+        """A run's adapter: as it is in memory, else restored from the newest durable state, else fresh from its seed.
 
         Raises:
             ModelChangedError: the base model's files are not those that were registered.
@@ -130,13 +109,13 @@ class Adapters:
         """
         if live.adapter is not None:
             return live.adapter
-        lease = live.view.lease
-        if lease is None or lease.resume_artifact is None:
-            live.adapter = self._fresh(live.view)
+        view, start = live.view, live.view.created.start
+        if view.durable is None:
+            live.adapter = self._fresh(view)
             return live.adapter
-        start = live.view.created.start
-        fresh_optimizer = start is not None and start.artifact_id == lease.resume_artifact
-        return self.loaded(live, lease.resume_artifact, lease.resume_op_seq, include_optimizer=not fresh_optimizer)
+        if start is not None and (view.durable, view.durable_op_seq) == (start.artifact_id, 0):
+            return self.loaded(live, view.durable, 0, include_optimizer=False, manifest_digest=start.manifest_digest)
+        return self.loaded(live, view.durable, view.durable_op_seq, include_optimizer=True)
 
     def serving(self, live: LiveRun) -> tuple[SharedBase, str | None, int]:
         """What a run's samples are drawn with: the base model, the run's name on it (None: it is bare), and its step.
@@ -144,8 +123,7 @@ class Adapters:
         Raises:
             ModelChangedError, ArtifactError: as for :meth:`of`.
         """
-        run = live.view.created
-        if not run.trainable and run.start is None:
+        if live.view.bare:
             return self.base(live.view), None, 0
         adapter = self.of(live)
         return adapter.base, adapter.name, adapter.step
@@ -196,5 +174,9 @@ class Adapters:
         Raises:
             ModelChangedError: a file is not the one that was registered.
         """
+        wanted = {self._key(other) for other in self._open_runs()}
+        return self._bases.get(*self._key(view), wanted)
+
+    def _key(self, view: RunView) -> Key:
         run = view.created
-        return self._bases.get(run.manifest_digest, self._runs.dtypes.get((run.model, run.manifest_digest), "float32"))
+        return run.manifest_digest, self._runs.dtypes.get((run.model, run.manifest_digest), "float32")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from processors.base import Recorded
+    from processors.trainer.live import LiveRun
+    from processors.trainer.runs import Pending
     from processors.trainer.watch import Watch
     from producers.engines.port import LogReader
     from producers.identities import Producer
@@ -40,6 +42,12 @@ class Outcome:
     trigger: bytes
     correlation: bytes | None = None
     trace: bytes | None = None
+
+
+def outcome_of(live: LiveRun, command: Command, trigger: bytes, pending: Pending | None = None) -> Outcome:
+    """What a command reports of a run under its present lease; of an operation under the ids of its request."""
+    correlation, trace = (pending.correlation, pending.trace) if pending else (None, None)
+    return Outcome(live.view.chain, live.view.run_id, live.lease_epoch, command, trigger, correlation, trace)
 
 
 class Outbox:

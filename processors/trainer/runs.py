@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from processors.base import Recorded
     from schemas.base import Event
 
+SEALED = "sealed"
 REMEMBERED_AUTOMATIC = 8
 """Automatic checkpoints of a run that stay in mind: those that are kept, and some that a crash left behind."""
 
@@ -36,9 +37,27 @@ class Pending:
         return int(self.submitted.op_seq)
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A completed operation that changed a run's state; ``digest`` is the adapter's after it, if that is recorded."""
+
+    submitted: Any
+    digest: bytes | None
+
+    @property
+    def op_seq(self) -> int:
+        """Its place in the run."""
+        return int(self.submitted.op_seq)
+
+
 @dataclass(slots=True)
 class RunView:
-    """A run as its worker sees it. ``durable`` is the artifact that a new lease would resume from."""
+    """A run as its worker sees it.
+
+    ``durable`` is the artifact that a new lease would resume from (None: the fresh adapter), ``undurable`` what came
+    after it in a run whose inputs are kept, oldest first: what a new worker does again. The ledger bounds both
+    ``pending`` and that.
+    """
 
     chain: str
     created: e.RunCreated
@@ -48,6 +67,18 @@ class RunView:
     durable: bytes | None = None
     durable_op_seq: int = 0
     automatic: list[bytes] = field(default_factory=list)
+    undurable: list[Change] = field(default_factory=list)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether its inputs are kept until nothing can need them."""
+        return self.created.batch_retention == SEALED
+
+    @property
+    def bare(self) -> bool:
+        """Whether it only samples from its base model as that was registered."""
+        run = self.created
+        return not run.trainable and run.lora is None and run.start is None
 
     @property
     def run_id(self) -> str:
@@ -74,7 +105,8 @@ class Runs:
         """Take one record; the run that it is about, if it is about one."""
         event: Any = recorded.event
         if isinstance(event, e.RunCreated):
-            view = self.views[recorded.chain, event.run_id] = RunView(recorded.chain, event)
+            start = event.start.artifact_id if event.start else None
+            view = self.views[recorded.chain, event.run_id] = RunView(recorded.chain, event, durable=start)
             return view
         if isinstance(event, e.ArtifactKeyPublished):
             self.artifact_keys[event.key_id] = event.public_key
@@ -108,6 +140,7 @@ def _leased(view: RunView, event: e.RunLeaseGranted, _recorded: Recorded) -> Non
 
 def _rolled_back(view: RunView, event: e.RunRolledBack, _recorded: Recorded) -> None:
     view.pending = {key: op for key, op in view.pending.items() if op.op_seq > event.lost_through_op_seq}
+    view.undurable = [change for change in view.undurable if change.op_seq <= event.lost_after_op_seq]
 
 
 def _submitted(view: RunView, event: Any, recorded: Recorded) -> None:
@@ -123,19 +156,31 @@ def _finished(view: RunView, event: Any, _recorded: Recorded) -> None:
     view.pending.pop(event.operation_id, None)
 
 
+def _changed(view: RunView, event: Any, _recorded: Recorded) -> None:
+    operation = view.pending.pop(event.operation_id, None)
+    if operation is not None and view.sealed:
+        view.undurable.append(Change(operation.submitted, getattr(event, "adapter_digest", None)))
+
+
+def _now_durable(view: RunView, artifact: bytes, op_seq: int) -> None:
+    view.durable, view.durable_op_seq = artifact, op_seq
+    view.undurable = [change for change in view.undurable if change.op_seq > op_seq]
+
+
 def _saved(view: RunView, event: e.CheckpointSaved, recorded: Recorded) -> None:
     if event.operation_id is not None:
         _finished(view, event, recorded)
     else:
         view.automatic = [*view.automatic, event.artifact_id][-REMEMBERED_AUTOMATIC:]
     if event.includes_optimizer and event.through_op_seq >= view.durable_op_seq:
-        view.durable, view.durable_op_seq = event.artifact_id, event.through_op_seq
+        _now_durable(view, event.artifact_id, event.through_op_seq)
 
 
-def _loaded(view: RunView, event: e.CheckpointLoaded, _recorded: Recorded) -> None:
-    operation = view.pending.pop(event.operation_id, None)
+def _loaded(view: RunView, event: e.CheckpointLoaded, recorded: Recorded) -> None:
+    operation = view.pending.get(event.operation_id)
+    _changed(view, event, recorded)
     if operation is not None and operation.submitted.include_optimizer:
-        view.durable, view.durable_op_seq = event.artifact_id, operation.op_seq
+        _now_durable(view, event.artifact_id, operation.op_seq)
 
 
 def _closed(view: RunView, _event: e.RunClosed, _recorded: Recorded) -> None:
@@ -146,13 +191,15 @@ _FOLDS: Mapping[type[Event], Callable[[RunView, Any, Recorded], None]] = {
     e.RunLeaseGranted: _leased,
     e.RunRolledBack: _rolled_back,
     e.ForwardBackwardSubmitted: _submitted,
+    e.ForwardSubmitted: _submitted,
     e.OptimStepSubmitted: _submitted,
     e.SampleSubmitted: _submitted,
     e.SaveStateSubmitted: _submitted,
     e.LoadStateSubmitted: _submitted,
     e.CancellationRequested: _cancelling,
-    e.ForwardBackwardCompleted: _finished,
-    e.StepApplied: _finished,
+    e.ForwardBackwardCompleted: _changed,
+    e.ForwardCompleted: _finished,
+    e.StepApplied: _changed,
     e.SampleCompleted: _finished,
     e.CheckpointSaved: _saved,
     e.CheckpointLoaded: _loaded,

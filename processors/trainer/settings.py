@@ -16,13 +16,14 @@ class Settings:
     """Automatic checkpoints: after so many steps or seconds, and how many of them are kept per run.
 
     Larger values write less and lose more after a crash. ``adapters_in_memory`` is how many runs' adapters stay in
-    memory; ``compute`` says where and how.
+    memory, ``adapter_bytes`` how many bytes they may have together; ``compute`` says where and how.
     """
 
     checkpoint_steps: int = 20
     checkpoint_seconds: float = 30.0
     checkpoints_kept: int = 3
     adapters_in_memory: int = 64
+    adapter_bytes: int | None = None
     compute: Compute = field(default_factory=Compute)
 
     @classmethod
@@ -34,5 +35,6 @@ class Settings:
             settings.checkpoint_every_seconds,
             settings.checkpoints_kept,
             settings.max_adapters_in_memory,
+            settings.max_adapter_bytes,
             compute,
         )

@@ -1,29 +1,33 @@
-"""The worker: follows the ledger, executes operations in order within a run and in turn between runs.
+"""The worker: follows the ledger, executes operations in order within a run and in turn between tenants and runs.
 
 One thread executes. It never waits for a decision: outcomes go into the intake one after another, and a rejection that
-comes back later (another worker has the lease, say) makes it drop the run. Checkpoints of its own are sealed and
-written by a second thread from a copy of the state.
+comes back later (another worker has the lease, say) makes it drop the run. Samples are generated in slices between
+operations of other runs. Checkpoints of its own are sealed and written by a second thread from a copy of the state.
 """
 
 from __future__ import annotations
 
-import os
 import time
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import structlog
-from tensorguard.errors import TensorGuardError
 
+from processors.batches.inputs import BlobInputStore
+from processors.batches.results import BlobResultStore
 from processors.errors import ChannelClosedError
-from processors.trainer.checkpoints import Checkpoints, Image, take_image
-from processors.trainer.live import Adapters, Bases, LiveRun, levels
-from processors.trainer.operations import ARTIFACT_ID_BYTES, Operations
-from processors.trainer.outbox import Outbox, Outcome
+from processors.trainer.automatic import AutomaticCheckpoints
+from processors.trainer.bases import Bases
+from processors.trainer.beside import Beside
+from processors.trainer.checkpoints import Checkpoints
+from processors.trainer.live import Adapters, LiveRun, levels
+from processors.trainer.operations import Operations
+from processors.trainer.outbox import Outbox, Outcome, outcome_of
+from processors.trainer.placement import make_room
+from processors.trainer.replay import Replay
 from processors.trainer.runs import Runs, RunView
 from processors.trainer.samples import Samples
 from processors.trainer.settings import Settings
+from processors.trainer.turns import Turns
 from processors.trainer.watch import Watch
 from producers.feed import Feed
 from producers.submitter import Submitter
@@ -32,7 +36,7 @@ from schemas import events as e
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from processors.base import Recorded
     from processors.channel import ChannelClient
@@ -69,16 +73,20 @@ class Worker:
         self._feed = Feed(engine)
         self._runs = Runs()
         self._live: dict[tuple[str, str], LiveRun] = {}
-        self._turns: deque[tuple[str, str]] = deque()
+        self._turns = Turns()
         self._checkpoints = Checkpoints.of(installation)
-        adapters = Adapters(Bases(installation, self._settings.compute), self._checkpoints, self._runs)
-        self._operations = Operations(adapters, self._checkpoints, channel, self._clock)
+        bases = Bases(installation, self._settings.compute)
+        adapters = Adapters(bases, self._checkpoints, self._runs, self._open_runs)
+        self._beside = Beside(channel, BlobInputStore.of(installation), BlobResultStore.of(installation))
+        self._operations = Operations(adapters, self._checkpoints, self._beside, self._clock)
         self._samples = Samples(self._operations, channel.stream, seconds)
         self._owed = 0.0
         self._watch = Watch(channel.report, lambda: levels(self._live.values(), adapters), seconds, tracing)
         producer = installation.producer("worker")
         self._outbox = Outbox(Submitter(installation, engine), engine, producer, self._clock, stop, self._watch)
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._automatic = AutomaticCheckpoints(
+            self._checkpoints, self._outbox, self._watch, self._settings, self._clock, seconds
+        )
         self._stored: dict[tuple[str, str], list[bytes]] = {}
         self._mistaken = False
 
@@ -99,13 +107,13 @@ class Worker:
         except ChannelClosedError:
             log.info("server_gone")
         finally:
-            self._writer.shutdown(wait=True)
+            self._automatic.finish()
 
     def _turn(self) -> None:
-        """Read what is new, execute one operation if there is one, else wait."""
+        """Read what is new, execute one operation or a slice of the samples under way, else wait."""
         self._catch_up()
         self._watch.tell()
-        self._start_due_checkpoints()
+        self._automatic.start_due(self._live.values())
         if self._outbox.full:
             self._wait()
             return
@@ -125,6 +133,7 @@ class Worker:
             while (pending := live.next_operation()) and isinstance(pending.submitted, e.SampleSubmitted):
                 live.executed = pending.op_seq
                 self._samples.start(live, pending)
+                self._make_room(live)
         self._samples.cancel_unwanted()
         self._report_samples()
 
@@ -168,6 +177,7 @@ class Worker:
                 self._lease(view)
             case e.RunRolledBack():
                 self._forget_inputs(view, before)
+                self._start_over(view)
             case e.CheckpointSaved():
                 self._prune(view)
         if view.closed and not view.pending:
@@ -184,8 +194,11 @@ class Worker:
         lease = view.lease
         if lease is not None and lease.worker == self._worker:
             resumed = lease.resume_op_seq
-            self._live[key] = LiveRun(view, lease.lease_epoch, resumed, resumed, lease.resume_step, self._seconds())
-            self._turns.append(key)
+            now = self._seconds()
+            live = LiveRun(view, lease.lease_epoch, resumed, resumed, lease.resume_step, now, used_at=now)
+            live.replay = Replay(view.undurable) if view.undurable else None
+            self._live[key] = live
+            self._turns.add(key)
             self._remove_orphans(key)
             log.info("run_leased", run_id=view.run_id, lease_epoch=lease.lease_epoch, step=lease.resume_step)
 
@@ -198,9 +211,19 @@ class Worker:
     def _release(self, key: tuple[str, str]) -> None:
         live = self._live.pop(key, None)
         if live is not None:
-            self._samples.drop(live)
             self._turns.remove(key)
+            self._samples.drop(live)
             live.free()
+
+    def _start_over(self, view: RunView) -> None:
+        """What could not be done again is lost, and the run stands at its durable state."""
+        live = self._live.get((view.chain, view.run_id))
+        if live is not None and live.stopped:
+            live.free()
+            live.stopped = False
+
+    def _open_runs(self) -> Iterator[RunView]:
+        return (live.view for live in self._live.values() if not live.view.closed or live.view.pending)
 
     def _drop(self, outcome: Outcome, code: str) -> bool:
         """An outcome was not accepted: this worker's idea of the run is wrong, so it has none any more.
@@ -223,109 +246,52 @@ class Worker:
     def _forget_inputs(self, view: RunView, before: dict[bytes, Pending]) -> None:
         if (view.chain, view.run_id) in self._live:
             for operation_id in before.keys() - view.pending.keys():
-                self._channel.drop_input(operation_id)
+                self._beside.done_with(view, operation_id)
 
     def _retire(self, view: RunView) -> None:
         """A closed run with nothing left to do needs no memory."""
         live = self._live.get((view.chain, view.run_id))
         if live is not None:
             if live.dirty:
-                self._start_checkpoint(live)
+                self._automatic.start(live)
             live.free()
 
     # -- operations ----------------------------------------------------------------------------------------------
 
     def _whose_turn(self) -> LiveRun | None:
-        """The next run, in turn, with an operation to execute."""
-        for _ in range(len(self._turns)):
-            live = self._live[self._turns[0]]
-            self._turns.rotate(-1)
-            if live.next_operation() is not None and not self._samples.holds(live):
-                return live
-        return None
+        """The run whose turn it is, of those with something to execute."""
+        key = self._turns.next(lambda each: self._live[each].ready and not self._samples.holds(self._live[each]))
+        return self._live[key] if key is not None else None
 
     def _execute(self, live: LiveRun) -> None:
-        pending = live.next_operation()
-        if pending is None:
-            return
-        with self._watch.operation(pending) as came_of_it:
-            command = self._operations.execute(live, pending)
-            came_of_it(command)
-            self._report(live, pending, command)
+        if live.replay is not None:
+            self._replay(live, live.replay)
+        elif (pending := live.next_operation()) is not None:
+            with self._watch.operation(pending) as came_of_it:
+                command = self._operations.execute(live, pending)
+                came_of_it(command)
+                self._report(live, pending, command)
+        self._make_room(live)
+
+    def _replay(self, live: LiveRun, replay: Replay) -> None:
+        command = replay.advance(live, self._operations)
+        if command is not None:
+            live.replay, live.stopped = None, isinstance(command, c.FailReplay)
+            self._outbox.send(outcome_of(live, command, f"replay/{live.view.run_id}".encode()))
 
     def _report(self, live: LiveRun, pending: Pending, command: Command) -> None:
         live.executed = max(live.executed, pending.op_seq)
-        if isinstance(command, c.RecordCheckpoint | c.RecordCheckpointLoaded) and pending.submitted.include_optimizer:
-            self._imaged(live)
-        self._outbox.send(self._outcome(live, command, pending.operation_id, pending))
-        if isinstance(pending.submitted, e.ForwardBackwardSubmitted | e.SampleSubmitted):
-            self._channel.drop_input(pending.operation_id)
+        with_optimizer = getattr(pending.submitted, "include_optimizer", False)
+        if isinstance(command, c.RecordCheckpoint | c.RecordCheckpointLoaded) and with_optimizer:
+            self._automatic.imaged(live)
+        self._outbox.send(outcome_of(live, command, pending.operation_id, pending))
+        self._beside.done_with(live.view, pending.operation_id)
 
-    def _outcome(self, live: LiveRun, command: Command, trigger: bytes, pending: Pending | None = None) -> Outcome:
-        correlation, trace = (pending.correlation, pending.trace) if pending else (None, None)
-        return Outcome(live.view.chain, live.view.run_id, live.lease_epoch, command, trigger, correlation, trace)
-
-    # -- checkpoints of our own ----------------------------------------------------------------------------------
-
-    def _due(self, live: LiveRun) -> bool:
-        if live.adapter is None or not live.dirty or live.writing:
-            return False
-        steps = live.adapter.step - live.imaged_step
-        return (
-            steps >= self._settings.checkpoint_steps
-            or self._seconds() - live.imaged_at >= self._settings.checkpoint_seconds
-        )
-
-    def _start_due_checkpoints(self) -> None:
-        """Also of runs without a next operation: a client that pauses shall not lose its last steps."""
-        for live in self._live.values():
-            if self._due(live):
-                self._start_checkpoint(live)
-
-    def _imaged(self, live: LiveRun) -> None:
-        adapter = live.adapter
-        if adapter is not None:
-            live.imaged, live.imaged_step, live.imaged_at = adapter.through_op_seq, adapter.step, self._seconds()
-
-    def _start_checkpoint(self, live: LiveRun) -> None:
-        if live.adapter is None:
-            return
-        try:
-            image = take_image(
-                live.adapter,
-                live.view.created,
-                tenant=live.view.chain,
-                artifact_id=os.urandom(ARTIFACT_ID_BYTES),
-                created_at=self._clock(),
-                lease_epoch=live.lease_epoch,
-                include_optimizer=True,
-            )
-        except (MemoryError, RuntimeError) as error:
-            log.exception("checkpoint_failed", run_id=live.view.run_id, error=type(error).__name__)
-            live.imaged_step, live.imaged_at = live.adapter.step, self._seconds()
-            return
-        self._imaged(live)
-        live.writing = True
-        self._writer.submit(self._write, live, image)
-
-    def _write(self, live: LiveRun, image: Image) -> None:
-        """In the second thread: seal, store, read back, report."""
-        try:
-            with self._watch.checkpoint():
-                command = self._checkpoints.save(image)
-            if live.imaged > command.through_op_seq:
-                # A named checkpoint or a load overtook it: the ledger would refuse what is older.
-                self._checkpoints.delete(live.view.chain, command.artifact_id)
-            else:
-                self._outbox.send(self._outcome(live, command, command.artifact_id))
-        except (TensorGuardError, OSError) as error:
-            log.exception("checkpoint_failed", run_id=live.view.run_id, code=getattr(error, "code", "os_error"))
-            live.imaged = min(live.imaged, live.view.durable_op_seq)
-        except Exception as error:
-            log.exception("checkpoint_failed", run_id=live.view.run_id, error=type(error).__name__)
-            live.imaged = min(live.imaged, live.view.durable_op_seq)
-        finally:
-            live.writing = False
+    def _make_room(self, live: LiveRun) -> None:
+        """Move adapters out for the one that was just at work."""
+        live.used_at = self._seconds()
+        settings = self._settings
+        make_room(self._live.values(), settings.adapters_in_memory, settings.adapter_bytes, self._automatic.start)
 
     def _prune(self, view: RunView) -> None:
         if (view.chain, view.run_id) in self._live:
@@ -334,9 +300,6 @@ class Worker:
 
     def _leave(self) -> None:
         """Make the last steps of every run durable; the ledger takes their records when it next decides."""
-        for live in self._live.values():
-            if live.dirty:
-                self._start_checkpoint(live)
-        self._writer.shutdown(wait=True)
+        self._automatic.finish(self._live.values())
         self._watch.tell(now=True)
         log.info("trainer_stopped", worker=self._worker)

@@ -214,6 +214,14 @@ class Settings(BaseSettings):
         PositiveInt,
         About((TRAINER,), "runs whose adapter stays in memory; the ones idle longest are moved out beyond that"),
     ] = 64
+    max_adapter_bytes: Annotated[
+        PositiveInt | None,
+        About(
+            (TRAINER,),
+            "bytes that those adapters may have together, with their optimizers and gradients; a run of all weights "
+            "has a copy of the model. Without it only their number counts",
+        ),
+    ] = None
     accept_clock: Annotated[
         bool,
         About(

@@ -12,7 +12,8 @@ from tensorguard.model_manifest import digest_files, manifest_digest, stamps
 
 from processors import catalogue
 from processors.errors import ModelChangedError
-from processors.trainer import compute, live
+from processors.trainer import bases as in_memory
+from processors.trainer import compute
 from processors.trainer.adapter import Adapter
 from processors.trainer.base_model import SharedBase
 from processors.trainer.batch import Row
@@ -170,9 +171,9 @@ def test_a_model_that_changes_while_it_is_loaded_is_not_used(
     installation = Installation.open(tmp_path / "data")
     digest = manifest_digest(digest_files(model_dir))
     folder = shutil.copytree(model_dir, catalogue.model_dir(installation, digest))
-    bases = live.Bases(installation)
+    bases = in_memory.Bases(installation)
     with monkeypatch.context() as patched:
-        patched.setattr(live, "SharedBase", Meddled)
+        patched.setattr(in_memory, "SharedBase", Meddled)
         with pytest.raises(ModelChangedError):
             bases.get(digest)
     assert manifest_digest(digest_files(folder)) == digest

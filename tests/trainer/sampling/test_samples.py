@@ -85,11 +85,9 @@ def test_a_bare_base_model_is_sampled_by_a_run_without_an_adapter(platform: Tiny
     bare = platform.create_sampler("bare")
     trained = platform.create_run("moved")
     trained.train(3, 2)
-    same = [run.sample(["to be"], 8) for run in (bare, trained, platform.create_run("fresh"))]
-    texts = [
-        run.platform.wait_for(run.run_id, lambda event: isinstance(event, e.SampleCompleted)) and run.result(each)
-        for run, each in zip((bare, trained, bare), same, strict=True)
-    ]
+    runs = (bare, trained, platform.create_run("fresh"))
+    asked = [(run, run.sample(["to be"], 8)) for run in runs]
+    texts = [run.outcome(each) and run.result(each) for run, each in asked]
     tokens = [found["samples"][0]["token_ids"] for found in texts]
     assert tokens[0] == tokens[2] != tokens[1]
 

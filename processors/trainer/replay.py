@@ -1,0 +1,83 @@
+"""Replay: what a lost worker had done after the run's newest durable state, done again and held to its record.
+
+The operations are executed one per turn, so that a long replay keeps no other run from its work.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import structlog
+
+from processors.errors import ChannelClosedError
+from processors.trainer.failures import failure_code, place_of
+from schemas import commands as c
+from schemas import events as e
+
+if TYPE_CHECKING:
+    from processors.trainer.live import LiveRun
+    from processors.trainer.operations import Operations
+    from processors.trainer.runs import Change
+    from schemas.base import Command
+    from schemas.types import ExecutionPlan
+
+log = structlog.get_logger(__name__)
+
+
+class Replay:
+    """The state-changing operations of a run that are to be done again, oldest first."""
+
+    def __init__(self, changes: list[Change]) -> None:
+        self._left = deque(changes)
+        self._through = changes[-1].op_seq
+        self._steps = 0
+        self._differing: int | None = None
+        self._plan: ExecutionPlan | None = None
+
+    def advance(self, live: LiveRun, operations: Operations) -> Command | None:
+        """Do the next operation again; what to report once that was the last, or cannot be done.
+
+        Raises:
+            ChannelClosedError: the server is gone.
+        """
+        try:
+            self._again(live, self._left.popleft(), operations)
+        except ChannelClosedError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the run then stands at its durable state
+            code = failure_code(error)
+            log.warning("replay_failed", run_id=live.view.run_id, code=code, at=place_of(error))
+            return c.FailReplay(live.view.run_id, live.lease_epoch, code)
+        return None if self._left else self._report(live)
+
+    def _again(self, live: LiveRun, change: Change, operations: Operations) -> None:
+        match change.submitted:
+            case e.ForwardBackwardSubmitted() as event:
+                operations.accumulate(live, event)
+            case e.OptimStepSubmitted() as event:
+                adapter, _, plan = operations.step(live, event)
+                self._steps += 1
+                self._compare(adapter.step, adapter.digest(), change, plan)
+            case e.LoadStateSubmitted() as event:
+                operations.load(live, event)
+
+    def _compare(self, step: int, digest: bytes, change: Change, plan: ExecutionPlan) -> None:
+        if digest != change.digest and self._differing is None:
+            self._differing, self._plan = step, plan
+
+    def _report(self, live: LiveRun) -> Command:
+        adapter = live.adapter
+        digest = adapter.digest() if adapter is not None else b""
+        same = self._differing is None
+        log.info("run_replayed", run_id=live.view.run_id, steps=self._steps, identical=same)
+        return c.RecordReplay(
+            live.view.run_id,
+            live.lease_epoch,
+            self._through,
+            self._steps,
+            digest,
+            same,
+            self._differing,
+            self._plan,
+        )
