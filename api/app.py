@@ -12,7 +12,7 @@ from api import problems
 from api.gates import PRODUCTION
 from api.http import Guard
 from api.responses import Problem
-from api.routers import artifacts, audit, catalogue, futures, ledger, packages, system, tokenizers, training
+from api.routers import artifacts, audit, catalogue, exports, futures, ledger, packages, system, tokenizers, training
 from api.routers.common import ALIAS
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def create_app(platform: Platform) -> FastAPI:
         https_only=https_only,
     )
     problems.install(app)
-    for part in (training, futures, artifacts, catalogue, tokenizers, audit, packages, ledger, system):
+    for part in (training, futures, artifacts, exports, catalogue, tokenizers, audit, packages, ledger, system):
         app.include_router(part.router)
     for part in (training, futures):
         app.include_router(part.router, prefix=ALIAS, include_in_schema=False)

@@ -141,5 +141,6 @@ def holding(scope: str) -> Any:
 Reader = Annotated[Caller, holding("read")]
 Trainer = Annotated[Caller, holding("train")]
 Packager = Annotated[Caller, holding("package")]
+Exporter = Annotated[Caller, holding("export")]
 Auditor = Annotated[Caller, holding("audit")]
 Watcher = Annotated[Caller, holding("metrics")]

@@ -40,6 +40,7 @@ KINDS: dict[str, Kind] = {
     "unknown_future": Kind(404, "No such future", "Check the id; futures of other tenants do not exist for you."),
     "unknown_training_client": Kind(404, "No such training client", "List yours at /v1/training_clients."),
     "unknown_artifact": Kind(404, "No such artifact", "List yours at /v1/artifacts."),
+    "unknown_export": Kind(404, "No such export", "List yours at /v1/exports."),
     "unknown_package": Kind(404, "No such package", "List yours at /v1/packages."),
     "method_not_allowed": Kind(405, "Not that method", "See /openapi.json for what this path takes."),
     "invalid_request": Kind(422, "The request is not valid", "Correct what `errors` lists and send it again."),
@@ -99,6 +100,13 @@ KINDS: dict[str, Kind] = {
         "The run rests on it",
         "Save a newer state with its optimizer, or close the training client; then delete it.",
     ),
+    "export_not_ready": Kind(
+        409, "The export is not ready", "Wait for it with /v1/exports/{id}?wait=25; if it failed, ask for another."
+    ),
+    "export_gone": Kind(410, "The export is gone", "Its time was over or it was deleted: export the artifact again."),
+    "export_damaged": Kind(409, "The export's files are damaged", "Export the artifact again."),
+    "nothing_to_export": Kind(409, "No adapter in the checkpoint", "Export it as `merged`: it holds all weights."),
+    "range_not_satisfiable": Kind(416, "No such range", "Ask for bytes below the size in the file's description."),
     "package_not_signed": Kind(
         409, "The package is not signed", "Wait for it with /v1/packages/{id}?wait=25; if it failed, ask for another."
     ),

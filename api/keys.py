@@ -11,6 +11,7 @@ SCOPES: dict[str, str] = {
     "read": "see training clients, futures, artifacts, models, packages and devices",
     "train": "create training clients, send operations to them, cancel and close",
     "package": "ask for packages",
+    "export": "fetch checkpoints' weights in the clear",
     "audit": "read audit logs, checkpoints and proofs of the tenant's chain",
     "metrics": "read the server's metrics, which count over all tenants; given only when it is named",
 }

@@ -17,6 +17,7 @@ from api.vault import Vault
 from api.waiting import Waiters
 from processors.blobs.file import FileBlobStore
 from processors.channel import SideChannel
+from processors.exporter.store import ExportStore
 from processors.keys.file import FileKeyProvider
 from producers.installation import Installation
 from producers.sequencer.observing import DecisionLog, DecisionSpans
@@ -69,6 +70,7 @@ class Platform:
     vault: Vault
     submission: Submission
     futures: Futures
+    exports: ExportStore
     gatekeeper: Gatekeeper
     waiters: Waiters
     cursors: Cursors
@@ -117,6 +119,7 @@ class Platform:
             vault=vault,
             submission=submission,
             futures=Futures(views, channel, vault, submission.salt_of),
+            exports=ExportStore.of(installation),
             gatekeeper=Gatekeeper(views, projector, installation.api_key_pepper()),
             waiters=Waiters(),
             cursors=Cursors.of(installation),

@@ -15,10 +15,14 @@ from api.errors import KINDS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tensorguard.model_manifest import FileDigest
+
+    from processors.exporter.store import Listing
     from projections.models import (
         Artifact,
         AuditEntry,
         CatalogueModel,
+        Export,
         KnownModel,
         Operation,
         Package,
@@ -168,6 +172,7 @@ def artifact(row: Artifact, metadata: dict[str, Any]) -> r.ArtifactInfo:
         includes_optimizer=row.includes_optimizer,
         adapter_digest=row.adapter_digest,
         manifest_digest=row.manifest_digest,
+        deletion_requested_at=_iso(row.deletion_requested_at),
         position=r.Position(chain=row.chain, seq=row.seq),
     )
 
@@ -239,6 +244,32 @@ def package(row: Package, openings: Sequence[PackageOpening]) -> r.PackageInfo:
             "position": {"chain": row.chain, "seq": row.finished_seq if row.finished_seq is not None else row.seq},
         }
     )
+
+
+def export(row: Export, listing: Listing | None) -> r.ExportInfo:
+    """An export, and its files if they are there."""
+    made = "ready" if listing else "gone"
+    return r.ExportInfo.model_validate(
+        {
+            "export_id": row.export_id,
+            "artifact_id": row.artifact_id,
+            "training_client_id": row.run_id,
+            "format": row.format,
+            "status": row.status if row.files_digest is None else made,
+            "files": [_file(file) for file in listing.files] if listing else None,
+            "files_digest": row.files_digest,
+            "size_bytes": row.size_bytes,
+            "error": operation_problem({"code": row.error_code}) if row.error_code else None,
+            "requested_at": iso(row.requested_at),
+            "finished_at": _iso(row.finished_at),
+            "expires_at": _iso(listing.expires_at) if listing else None,
+            "position": {"chain": row.chain, "seq": row.finished_seq if row.finished_seq is not None else row.seq},
+        }
+    )
+
+
+def _file(file: FileDigest) -> r.ExportFile:
+    return r.ExportFile(name=file.path, sha256=file.sha256, size_bytes=file.size_bytes)
 
 
 def _opened(row: PackageOpening) -> r.PackageOpened:

@@ -209,6 +209,14 @@ class LoadStateRequest(Request):
     generation: Generation = None
 
 
+class ExportRequest(Request):
+    """Hand out a checkpoint's weights in the clear."""
+
+    format: Literal["peft", "merged"] = Field(
+        default="peft", description="A PEFT folder, or the base model with the weights merged into it."
+    )
+
+
 class PackageRequest(Request):
     """Package a checkpoint for devices, which are named by their key ids."""
 

@@ -201,6 +201,7 @@ class ArtifactInfo(SaveStateResult):
     includes_optimizer: bool
     adapter_digest: str
     manifest_digest: str
+    deletion_requested_at: str | None = Field(description="Since when it is being deleted; nothing loads it any more.")
     position: Position
 
 
@@ -275,6 +276,32 @@ class PackageInfo(BaseModel):
     requested_at: str
     finished_at: str | None
     opened: list[PackageOpened]
+    position: Position
+
+
+class ExportFile(BaseModel):
+    """A file of an export."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+class ExportInfo(BaseModel):
+    """A checkpoint's weights in the clear; ``files`` are there while it is ready."""
+
+    export_id: str
+    artifact_id: str
+    training_client_id: str
+    format: Literal["peft", "merged"]
+    status: Literal["pending", "ready", "failed", "gone"]
+    files: list[ExportFile] | None
+    files_digest: str | None = Field(description="SHA-256 of the canonical JSON of the files, as on the ledger.")
+    size_bytes: int | None
+    error: Problem | None
+    requested_at: str
+    finished_at: str | None
+    expires_at: str | None
     position: Position
 
 

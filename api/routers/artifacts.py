@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
 from api import paging, present
 from api import responses as r
-from api.auth import Reader
+from api.auth import Caller, Reader, Trainer
 from api.errors import ApiError
 from api.platform import Platform
-from api.routers.common import Cursor, Limit, PlatformOf, errors, run_in_threadpool
+from api.routers.common import Asking, Cursor, Limit, PlatformOf, errors, run_in_threadpool
+from api.submission import Asked
 from projections.models import Artifact
+from schemas.commands import DeleteArtifact
 
 router = APIRouter(prefix="/v1/artifacts", tags=["artifacts"])
 LISTING = "artifacts"
@@ -42,12 +44,41 @@ async def get_artifact(artifact_id: str, caller: Reader, platform: PlatformOf) -
     """A checkpoint."""
 
     def get() -> r.ArtifactInfo:
-        row = platform.views.artifact(caller.tenant, artifact_id)
-        if row is None:
-            raise ApiError("unknown_artifact", "There is no artifact with this id.")
-        return _info(platform, row)
+        return _info(platform, _artifact(platform, caller, artifact_id))
 
     return await run_in_threadpool(get)
+
+
+@router.delete("/{artifact_id}", status_code=202, responses=errors(404, 409))
+async def delete_artifact(
+    artifact_id: str, caller: Trainer, ask: Annotated[Asking, Depends()], platform: PlatformOf
+) -> r.ArtifactInfo:
+    """Have a checkpoint deleted, and its key destroyed; then it is no longer there. Asking twice is no error."""
+    asked = await ask.by(caller)
+    return await run_in_threadpool(_delete, platform, asked, artifact_id)
+
+
+def _delete(platform: Platform, asked: Asked, artifact_id: str) -> r.ArtifactInfo:
+    row = _artifact(platform, asked.caller, artifact_id)
+    if row.deletion_requested_at is None:
+        _check_free(platform, row)
+        platform.submission.send(asked, DeleteArtifact(row.run_id, bytes.fromhex(row.artifact_id)))
+        row = platform.views.artifact(row.chain, row.artifact_id) or row
+    return _info(platform, row)
+
+
+def _check_free(platform: Platform, row: Artifact) -> None:
+    """A checkpoint may be what another run than its own would go on from."""
+    resting = platform.views.resting_on(row.chain, row.artifact_id)
+    if resting:
+        raise ApiError("artifact_in_use", f"Training client {resting[0].run_id} rests on the artifact.")
+
+
+def _artifact(platform: Platform, caller: Caller, artifact_id: str) -> Artifact:
+    row = platform.views.artifact(caller.tenant, artifact_id)
+    if row is None:
+        raise ApiError("unknown_artifact", "There is no artifact with this id.")
+    return row
 
 
 def _info(platform: Platform, row: Artifact) -> r.ArtifactInfo:

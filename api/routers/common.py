@@ -76,6 +76,8 @@ _MEANING = {
     409: "Not in this state",
     413: "The body is too large",
     415: "Another content type",
+    410: "No longer kept",
+    416: "The file ends before that",
     422: "Not valid",
     429: "Too much is waiting",
     500: "A fault of ours",

@@ -14,7 +14,7 @@ from producers.deciders.values import FAILURES
 from tests.support.doors import TENANT, Doors
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text()
-ROUTE = re.compile(r"^\| `(GET|POST) (/[^`]*)` \| (\S+) \| (\d{3}) \|", re.MULTILINE)
+ROUTE = re.compile(r"^\| `(GET|POST|DELETE) (/[^`]*)` \| (\S+) \| (\d{3}) \|", re.MULTILINE)
 CODE = re.compile(r"^\| `([a-z_]+)` \| (\d{3}) \| ([^|]+) \| (.+) \|$", re.MULTILINE)
 SCOPE = re.compile(r"^\| `([a-z]+)` \| ([^|]+) \|$", re.MULTILINE)
 ROUTES = {(method, path): (scope, int(status)) for method, path, scope, status in ROUTE.findall(PAGE)}

@@ -116,9 +116,16 @@ class Worker:
         self.say("worker", c.CompleteSample(run, operation, lease, bytes(32), 3, step))
 
     def saved(
-        self, run: str, *, through: int, step: int, future: dict[str, Any] | None = None, name: str | None = None
+        self,
+        run: str,
+        *,
+        through: int,
+        step: int,
+        future: dict[str, Any] | None = None,
+        name: str | None = None,
+        includes_optimizer: bool = True,
     ) -> bytes:
-        """Report a whole checkpoint; its artifact id."""
+        """Report a checkpoint; its artifact id."""
         artifact = uuid4().bytes
         operation = bytes.fromhex(future["future_id"]) if future else None
         self.say(
@@ -136,7 +143,7 @@ class Worker:
                 manifest_digest=sha256(artifact).digest(),
                 size_bytes=1234,
                 wrapping_key_id="dek",
-                includes_optimizer=True,
+                includes_optimizer=includes_optimizer,
             ),
         )
         return artifact
