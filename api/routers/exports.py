@@ -83,9 +83,9 @@ async def list_exports(
     """The tenant's exports, newest first, those that are gone among them."""
 
     def page() -> r.Page[r.ExportInfo]:
-        before = paging.decode(LISTING, cursor)
+        before = platform.cursors.decode(caller.tenant, LISTING, cursor)
         rows = platform.views.exports(caller.tenant, artifact_id, before, limit + 1)
-        more = paging.encode(LISTING, rows[limit - 1].seq) if len(rows) > limit else None
+        more = platform.cursors.encode(caller.tenant, LISTING, rows[limit - 1].seq) if len(rows) > limit else None
         return r.Page(items=[_info(platform, row) for row in rows[:limit]], next_cursor=more)
 
     return await run_in_threadpool(page)

@@ -36,7 +36,11 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request; ``seconds`` is how long its answer may keep silent, ``into`` a file for a success's body."""
+    """One HTTP request; ``seconds`` is how long its answer may keep silent.
+
+    A success's body goes ``into`` a file: behind what it holds if the answer is a part (206), else in its place;
+    ``told`` hears each time how long the file is then.
+    """
 
     method: str
     path: str
@@ -45,6 +49,7 @@ class Request:
     body: bytes | None = None
     seconds: float = ANSWER_SECONDS
     into: Path | None = None
+    told: Callable[[int], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,12 @@ class Surroundings:
     retry: RetryPolicy
 
 
-def exchange(around: Surroundings, request: Request, *, deadline: float | None = None) -> Flow[Response]:
+def exchange(
+    around: Surroundings, request: Request | Callable[[], Request], *, deadline: float | None = None
+) -> Flow[Response]:
     """Send a request until it is answered; at the latest at the deadline or when the retry policy gives up.
+
+    A function is asked for the request each time: what is still to be fetched may be less than before.
 
     Raises:
         TGTinkerError: what the answer says is wrong, by its class.
@@ -77,7 +86,7 @@ def exchange(around: Surroundings, request: Request, *, deadline: float | None =
     began, attempt = around.clock(), 0
     last = min(began + around.retry.most_seconds, deadline if deadline is not None else float("inf"))
     while True:
-        outcome = yield request
+        outcome = yield request() if callable(request) else request
         assert outcome is not None, "a request is answered by an outcome"  # noqa: S101 -- the drivers' side of the protocol
         pause = around.retry.pause(attempt, outcome, around.random())
         if pause is None or around.clock() + pause > last:
@@ -133,6 +142,13 @@ def post(around: Surroundings, model: type[Model], path: str, body: Mapping[str,
     """Ask for a change, once: however often it is sent, it has one effect."""
     headers = {"Content-Type": "application/json", "Idempotency-Key": around.random_hex(16)}
     request = Request("POST", path, headers=headers, body=encode(body))
+    response = yield from exchange(around, request)
+    return parse(model, response.content)
+
+
+def delete(around: Surroundings, model: type[Model], path: str) -> Flow[Model]:
+    """Ask that something be deleted; what it is like now."""
+    request = Request("DELETE", path, headers={"Idempotency-Key": around.random_hex(16)})
     response = yield from exchange(around, request)
     return parse(model, response.content)
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from tg_tinker import flows, tokenizer_cache
+from tg_tinker import exports, flows, tokenizer_cache
 from tg_tinker.errors import AuthenticationError, ConfigurationError
 from tg_tinker.flows import Flow, Surroundings
 from tg_tinker.futures import AsyncFutureHandle, FutureHandle
@@ -162,6 +162,63 @@ class ServiceClient:
         """The tenant's checkpoints, newest first, the automatic ones among them."""
         flow = self._list(ArtifactInfo, "artifacts", limit, training_client_id=training_client_id)
         return self._transport.run(flow)
+
+    def get_artifact(self, artifact_id: str) -> ArtifactInfo:
+        """A checkpoint.
+
+        Raises:
+            UnknownArtifactError: the tenant has no such checkpoint, or it is deleted.
+        """
+        return self._transport.run(flows.get(self._transport.around, ArtifactInfo, flows.at("artifacts", artifact_id)))
+
+    def delete_artifact(self, artifact_id: str) -> ArtifactInfo:
+        """Have a checkpoint deleted and its key destroyed, which takes a moment; nothing loads it any more.
+
+        Raises:
+            ArtifactInUseError: an open run rests on it.
+        """
+        path = flows.at("artifacts", artifact_id)
+        return self._transport.run(flows.delete(self._transport.around, ArtifactInfo, path))
+
+    def export_artifact(
+        self,
+        artifact_id: str,
+        path: Path | str,
+        format: exports.Format = "peft",  # noqa: A002 -- the field's name everywhere else
+        *,
+        timeout: float | None = None,
+        report: exports.Report | None = None,
+    ) -> Path:
+        """Fetch a checkpoint's weights into a new folder, which is there whole or not at all; its path.
+
+        A broken download goes on where it broke off, also in another call. Every file is held to its SHA-256.
+
+        Args:
+            artifact_id: the checkpoint.
+            path: a folder that does not exist yet.
+            format: "peft" for a folder that ``peft.PeftModel.from_pretrained`` loads, "merged" for a whole model.
+            timeout: seconds that making it may take; None: as long as it takes.
+            report: is told bytes there and bytes in all.
+
+        Raises:
+            TargetExistsError: something stands at the path.
+            DownloadDamagedError: what came is not what the server's ledger names.
+        """
+        wanted = exports.Wanted(artifact_id, Path(path), format, timeout, report)
+        return self._transport.run(exports.export(self._transport.around, wanted))
+
+    async def export_artifact_async(
+        self,
+        artifact_id: str,
+        path: Path | str,
+        format: exports.Format = "peft",  # noqa: A002 -- the field's name everywhere else
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 -- making it on the server, not fetching
+        report: exports.Report | None = None,
+    ) -> Path:
+        """As :meth:`export_artifact`."""
+        wanted = exports.Wanted(artifact_id, Path(path), format, timeout, report)
+        return await self._transport.run_async(exports.export(self._transport.around, wanted))
 
     def get_tokenizer(self, model: str, *, cache_dir: Path | str | None = None) -> Tokenizer:
         """The tokenizer of a catalogue model, fetched once and kept in ``cache_dir`` (None: ``~/.cache/tensorguard``).

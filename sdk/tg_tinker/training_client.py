@@ -9,11 +9,12 @@ step, and both move this client to the run's new generation: the caller sends ag
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from tg_tinker import flows, operations, telemetry, tokenizer_cache
+from tg_tinker import exports, flows, operations, telemetry, tokenizer_cache
 from tg_tinker.batches import Batch
 from tg_tinker.errors import RollbackError, TGTinkerError
 from tg_tinker.flows import Flow
@@ -175,6 +176,37 @@ class TrainingClient:
         """As :meth:`sample_stream`: ``async for delta in await client.sample_stream_async(...)``."""
         return (await self.sample_async(prompts, sampling_config)).stream()
 
+    def export_adapter(
+        self,
+        path: Path | str,
+        artifact_id: str | None = None,
+        format: exports.Format = "peft",  # noqa: A002 -- the field's name everywhere else
+        *,
+        report: exports.Report | None = None,
+    ) -> Path:
+        """Fetch what the run has trained into a new folder: as it is now, or as a checkpoint has it; its path.
+
+        Without ``artifact_id`` a state is saved first. See :meth:`ServiceClient.export_artifact`.
+        """
+        artifact = artifact_id or self.save_state(_export_name(), include_optimizer=False).result().artifact_id
+        wanted = exports.Wanted(artifact, Path(path), format, report=report)
+        return self._transport.run(exports.export(self._transport.around, wanted))
+
+    async def export_adapter_async(
+        self,
+        path: Path | str,
+        artifact_id: str | None = None,
+        format: exports.Format = "peft",  # noqa: A002 -- the field's name everywhere else
+        *,
+        report: exports.Report | None = None,
+    ) -> Path:
+        """As :meth:`export_adapter`."""
+        if artifact_id is None:
+            saving = await self.save_state_async(_export_name(), include_optimizer=False)
+            artifact_id = (await saving.result()).artifact_id
+        wanted = exports.Wanted(artifact_id, Path(path), format, report=report)
+        return await self._transport.run_async(exports.export(self._transport.around, wanted))
+
     async def save_state_async(
         self,
         name: str,
@@ -268,3 +300,7 @@ class TrainingClient:
 
     def _salt(self) -> str:
         return self._transport.around.random_hex(SALT_BYTES)
+
+
+def _export_name() -> str:
+    return f"export-{secrets.token_hex(4)}"

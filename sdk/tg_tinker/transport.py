@@ -7,7 +7,8 @@ import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
 from weakref import WeakKeyDictionary
 
 import httpx
@@ -82,9 +83,10 @@ class Transport:
                 self._compression.learn(answer.headers)
                 if request.into is None or not answer.is_success:
                     return Response(answer.status_code, answer.read(), dict(answer.headers))
-                with request.into.open("wb") as file:
+                with _opened(request.into, answer) as file:
                     for chunk in answer.iter_bytes():
                         file.write(chunk)
+                        _tell(request, file)
                 return Response(answer.status_code, b"", dict(answer.headers))
         except httpx.RequestError as error:
             check_trust(error)
@@ -96,9 +98,10 @@ class Transport:
                 self._compression.learn(answer.headers)
                 if request.into is None or not answer.is_success:
                     return Response(answer.status_code, await answer.aread(), dict(answer.headers))
-                with request.into.open("wb") as file:
+                with _opened(request.into, answer) as file:
                     async for chunk in answer.aiter_bytes():
                         file.write(chunk)
+                        _tell(request, file)
                 return Response(answer.status_code, b"", dict(answer.headers))
         except httpx.RequestError as error:
             check_trust(error)
@@ -172,3 +175,13 @@ class Transport:
         client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.aclose()
+
+
+def _opened(path: Path, answer: httpx.Response) -> BinaryIO:
+    """The file that a body goes into: a part goes behind what is there."""
+    return path.open("ab" if answer.status_code == httpx.codes.PARTIAL_CONTENT else "wb")
+
+
+def _tell(request: Request, file: BinaryIO) -> None:
+    if request.told:
+        request.told(file.tell())

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from tensorguard.errors import TensorGuardError, UsageError
 
-from tg_tinker.cli import operations, resources, train
+from tg_tinker.cli import export, operations, resources, train
 from tg_tinker.cli.output import complain
 from tg_tinker.cli.session import BASE_URL_VARIABLE, Server
 
@@ -38,6 +38,7 @@ def build_app() -> typer.Typer:
     train.register(app)
     operations.register(app)
     resources.register(app)
+    export.register(app)
     return app
 
 

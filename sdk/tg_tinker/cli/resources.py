@@ -19,6 +19,7 @@ artifacts = typer.Typer(no_args_is_help=True, help="Checkpoints.")
 packages = typer.Typer(no_args_is_help=True, help="Secure model packages.")
 
 FutureId = Annotated[str, typer.Argument(metavar="FUTURE_ID")]
+ArtifactId = Annotated[str, typer.Argument(metavar="ARTIFACT_ID")]
 PackageId = Annotated[str, typer.Argument(metavar="PACKAGE_ID")]
 
 
@@ -114,6 +115,20 @@ def list_artifacts(
     columns = ("artifact_id", "name", "automatic", "step", "size_bytes", "training_client_id", "created_at")
     with connect(context) as client:
         show_all(client.list_artifacts(run, limit), columns, as_json=as_json)
+
+
+@artifacts.command("show")
+def show_artifact(context: typer.Context, artifact_id: ArtifactId, *, as_json: AsJson = False) -> None:
+    """A checkpoint."""
+    with connect(context) as client:
+        show(client.get_artifact(artifact_id), as_json=as_json)
+
+
+@artifacts.command("delete")
+def delete_artifact(context: typer.Context, artifact_id: ArtifactId, *, as_json: AsJson = False) -> None:
+    """Have a checkpoint deleted and its key destroyed."""
+    with connect(context) as client:
+        show(client.delete_artifact(artifact_id), as_json=as_json)
 
 
 @packages.command("create")

@@ -57,3 +57,9 @@ class UnknownPackageError(NotFoundError):
     """There is no such package."""
 
     code = "unknown_package"
+
+
+class UnknownExportError(NotFoundError):
+    """There is no such export."""
+
+    code = "unknown_export"

@@ -67,6 +67,21 @@ class CommitmentMismatchError(TGTinkerError):
     next_step = "Do not trust this server with data; keep the future id and ask its operator."
 
 
+class TargetExistsError(TGTinkerError):
+    """Something stands where files are to go."""
+
+    code = "target_exists"
+    exit_code = 2
+    next_step = "Name a folder that does not exist."
+
+
+class DownloadDamagedError(TGTinkerError):
+    """What was fetched is not what the server's ledger names."""
+
+    code = "download_damaged"
+    next_step = "Fetch it again; if it stays so, do not trust the way to this server."
+
+
 class FutureTimeoutError(TGTinkerError, TimeoutError):
     """The time given to wait is over; the operation goes on."""
 

@@ -53,6 +53,34 @@ class OperationFinishedError(ConflictError):
     next_step = "Read its result."
 
 
+class ArtifactInUseError(ConflictError):
+    """A run rests on the checkpoint."""
+
+    code = "artifact_in_use"
+    next_step = "Save a newer state with its optimizer, or close the run; then delete it."
+
+
+class NothingToExportError(ConflictError):
+    """The checkpoint holds all weights of its model, and no adapter."""
+
+    code = "nothing_to_export"
+    next_step = 'Export it with format="merged".'
+
+
+class ExportNotReadyError(ConflictError):
+    """The export is still being made, or could not be made."""
+
+    code = "export_not_ready"
+    next_step = "Wait for it; if it failed, ask for another."
+
+
+class ExportGoneError(ConflictError):
+    """The export's time was over, or it was deleted."""
+
+    code = "export_gone"
+    next_step = "Export the artifact again: the download goes on where it broke off."
+
+
 class PackageNotSignedError(ConflictError):
     """The package is still being made, or could not be made."""
 

@@ -101,6 +101,29 @@ class ArtifactInfo(SaveStateResult):
     includes_optimizer: bool
     adapter_digest: str
     manifest_digest: str
+    deletion_requested_at: datetime | None = None
+
+
+class ExportFile(Answer):
+    """A file of an export."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+class Export(Answer):
+    """An artifact's weights in the clear; ``files`` are there while it is ready."""
+
+    export_id: str
+    artifact_id: str
+    format: str
+    status: Literal["pending", "ready", "failed", "gone"]
+    files: tuple[ExportFile, ...] | None = None
+    files_digest: str | None = None
+    size_bytes: int | None = None
+    error: dict[str, Any] | None = None
+    expires_at: datetime | None = None
 
 
 class AuditLogEntry(Answer):
