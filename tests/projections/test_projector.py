@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, inspect, text
+from sqlalchemy import Engine, event, inspect, select, text
+from sqlalchemy.orm import Session
 
 from api import keys
 from producers.deciders import registry
@@ -19,6 +20,7 @@ from producers.engines.sqlite import SqliteEngine
 from producers.feed import Feed
 from projections.database import open_database, sqlite_url
 from projections.errors import CorruptLedgerError, ForeignHistoryError, ViewsInUseError, ViewsUnavailableError
+from projections.models import Artifact
 from projections.projector import Projector
 from projections.queries import Views
 from projections.rebuild import keeping_views, rebuild
@@ -311,6 +313,22 @@ def test_views_agree_with_what_the_deciders_fold(ledger: SqliteEngine, data_dir:
                 rests = any(other.run_id == state.run_id for other in views.resting_on(TENANT, row.artifact_id))
                 assert rests == (state.rests_on(bytes.fromhex(row.artifact_id)) and not state.closed)
     assert {state.replaying for state in runs} == {state.trainable for state in runs} == {True, False}
+
+
+def test_what_was_handed_out_is_found_and_what_was_deleted_is_not(ledger: SqliteEngine, data_dir: Path) -> None:
+    with database_at(data_dir / "views.db") as database:
+        views = Views(database)
+        failed, there = views.exports(TENANT, None, None, 10)
+        assert (failed.status, failed.error_code) == ("failed", "checkpoint_damaged")
+        assert (there.status, there.size_bytes) == ("exported", 9)
+        assert views.export(TENANT, there.export_id) is not None
+        assert views.exports(TENANT, there.artifact_id, there.seq, 10) == []
+        listed = {row.artifact_id for row in views.artifacts(TENANT, None, None, 100)}
+        with Session(database) as session:
+            gone = [row.artifact_id for row in session.scalars(select(Artifact)) if row.deleted_at is not None]
+        assert gone
+        assert not listed & set(gone)
+        assert all(views.artifact(TENANT, artifact) is None for artifact in gone)
 
 
 def test_a_waiter_sleeps_until_its_record_is_folded(doors: Doors) -> None:
