@@ -1,4 +1,4 @@
-"""Fine-tune a model on conversations.
+"""Fine-tune a model on conversations, and see whether it helps on conversations that it has not seen.
 
 Needs a server (TG_TINKER_BASE_URL, TG_TINKER_API_KEY), a catalogue model with a chat template, and
 ``pip install 'tensorguard[data]'``. Then::
@@ -12,8 +12,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tg_tinker import LoRAConfig, OptimizerConfig, SamplingConfig, ServiceClient, TrainingConfig
-from tg_tinker.data import Collator, batches, chat_examples, read_jsonl, shuffled, track
+from tg_tinker import LoRAConfig, OptimizerConfig, SamplingConfig, ServiceClient, TrainingClient, TrainingConfig
+from tg_tinker.data import IGNORED, Collator, Stream, batches, chat_examples, read_jsonl, shuffled, split, track
+from tg_tinker.data.collate import TokenBatch
 from tg_tinker.schedules import cosine
 
 DATA = Path(__file__).parent / "data" / "chat.jsonl"
@@ -29,8 +30,18 @@ parser.add_argument("--learning-rate", type=float, default=5e-3)
 parser.add_argument("--seed", type=int, default=1)
 
 
+def mean_loss(run: TrainingClient, validation: Stream[TokenBatch]) -> float:
+    """The loss per token to be learnt, over all batches."""
+    total, tokens = 0.0, 0
+    for batch in validation:
+        learnt = sum(label != IGNORED for row in batch["labels"] for label in row[1:])
+        total += run.forward(batch).result().loss * learnt
+        tokens += learnt
+    return total / tokens
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Train, save, sample."""
+    """Train, evaluate, save, sample."""
     asked = parser.parse_args(arguments)
     with ServiceClient() as service:
         run = service.create_training_client(
@@ -45,26 +56,29 @@ def main(arguments: list[str] | None = None) -> None:
         max_length = min(asked.max_length, run.info.model.max_positions)
 
         # Files are read as they are needed, and always in the same way: nothing here depends on how often one starts.
-        examples = chat_examples(read_jsonl(asked.data), tokenizer, max_length=max_length)
+        train, held_back = split(read_jsonl(asked.data), validation=0.2, seed=asked.seed)
+        examples = chat_examples(train, tokenizer, max_length=max_length)
         collate = Collator(tokenizer.pad_id, multiple_of=8)
+        validation = batches(chat_examples(held_back, tokenizer, max_length=max_length), asked.rows, collate)
 
         steps = asked.epochs * sum(1 for _ in batches(examples, asked.rows, collate))
         schedule = cosine(asked.learning_rate, steps, warmup_steps=steps // 10)
+        before = mean_loss(run, validation)
 
-        losses: list[float] = []
+        step = 0
         for epoch in range(asked.epochs):
             order = shuffled(examples, asked.seed, epoch=epoch)
             bar = track(batches(order, asked.rows, collate), f"Epoch {epoch + 1}", total=steps // asked.epochs)
             for batch in bar:
                 forward = run.forward_backward(batch)  # accepted at once
-                run.optim_step(learning_rate=schedule(len(losses)))  # runs behind it
-                losses.append(forward.result().loss)
-                bar.note(loss=losses[-1])
+                run.optim_step(learning_rate=schedule(step))  # runs behind it
+                bar.note(loss=forward.result().loss)
+                step += 1
 
+        after = mean_loss(run, validation)
         saved = run.save_state("chat-sft").result()
-        prompt = tokenizer.render_chat(QUESTION, add_generation_prompt=True)
-        answer = run.sample(prompt, SamplingConfig(max_tokens=24, temperature=0.0)).result().samples[0]
-        print(f"loss {losses[0]:.3f} in the first step, {losses[-1]:.3f} in the last of {len(losses)}")
+        answer = run.sample(QUESTION, SamplingConfig(max_tokens=24, temperature=0.0)).result().samples[0]
+        print(f"validation loss {before:.3f} before, {after:.3f} after {step} steps")
         print(f"{QUESTION[0]['content']} {answer.completion.strip()}")
         print(f"checkpoint {saved.artifact_id} of {run.training_client_id}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tg_tinker.cli.main import run
 
 from tests.support.pages import blocks
 from tests.support.server import BIN, LiveServer, tensorguard, tensorguard_json
@@ -50,11 +52,11 @@ def _numbers(pattern: str, printed: str) -> list[float]:
     return [float(group) for group in match.groups()]
 
 
-def test_the_run_on_conversations_lowers_its_loss(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_run_on_conversations_lowers_the_loss_on_those_held_back(capsys: pytest.CaptureFixture[str]) -> None:
     _main("chat_sft.py")(["tiny", "--epochs", "2"])
     printed = capsys.readouterr().out
-    first, last, steps = _numbers(r"loss (\S+) in the first step, (\S+) in the last of (\d+)", printed)
-    assert last < first - 0.05
+    before, after, steps = _numbers(r"validation loss (\S+) before, (\S+) after (\d+) steps", printed)
+    assert after < before - 0.05
     assert steps >= 8
     assert re.search(r"checkpoint [0-9a-f]{32} of run-", printed)
 
@@ -82,3 +84,13 @@ def test_the_guide_runs_from_its_first_block_to_its_last(tmp_path: Path, monkeyp
         elif block.info == "bash":
             subprocess.run(["/usr/bin/env", "bash", "-euo", "pipefail", "-c", block.code], check=True, timeout=120)
     assert kinds == {"python", "bash", "bash norun"}
+
+
+def test_the_command_goes_on_with_a_run_where_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["train", "tiny", str(EXAMPLES / "data" / "chat.jsonl"), "--schedule", "constant", "--json"]
+    assert run([*command, "--steps", "2"]) == 0
+    begun = json.loads(capsys.readouterr().out)
+    assert run([*command, "--steps", "4", "--resume", begun["training_client_id"]]) == 0
+    finished = json.loads(capsys.readouterr().out)
+    assert (begun["step"], finished["step"]) == (2, 4)
+    assert finished["training_client_id"] == begun["training_client_id"]
