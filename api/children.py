@@ -30,6 +30,8 @@ STEADY_SECONDS = 30.0
 """A child that lived this long is started again without a long pause."""
 # A thread of libgomp that spins while it waits takes the core from the one it waits for: 8 times slower when busy.
 PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+# A bar on stderr is no line of a log.
+NO_PROGRESS_BARS = {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 log = structlog.get_logger(__name__)
 
 
@@ -39,7 +41,7 @@ def spawn(process: str, module: str, *arguments: str, pass_fds: Sequence[int] = 
     The calling thread must live as long as the child: the kernel watches the thread.
     """
     command = [sys.executable, "-m", "api.leash", str(os.getpid()), module, *arguments]
-    environment = {**PATIENT_THREADS, **child_environment(process)}
+    environment = {**PATIENT_THREADS, **NO_PROGRESS_BARS, **child_environment(process)}
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=tuple(pass_fds), env=environment)
 
 

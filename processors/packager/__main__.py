@@ -58,7 +58,7 @@ def main() -> int:
         EmbeddedRunner(installation, installation.engine(), processors).run(stop)
         installation.close()
     except TensorGuardError as error:
-        sys.stderr.write(f"packager: {error.code}: {error}\n")
+        log.exception("packager_failed", code=error.code, detail=str(error))
         return error.exit_code
     return 0
 

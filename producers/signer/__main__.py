@@ -10,6 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
+import structlog
 from tensorguard.errors import TensorGuardError
 
 from producers import logs
@@ -28,7 +29,7 @@ def main() -> int:
     try:
         return _run(arguments)
     except TensorGuardError as error:
-        sys.stderr.write(f"signer: {error.code}: {error}\n")
+        structlog.get_logger("signer").exception("signer_failed", code=error.code, detail=str(error))
         return error.exit_code
     except KeyboardInterrupt:
         return 0

@@ -81,7 +81,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
             scraped = Scrape(httpx.get(f"{server.url}/metrics", headers=headers).raise_for_status().text)
         finally:
             status = server.stop()
-        log = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
+        log = [json.loads(line) for line in server.log().splitlines()]  # each line of each process is an object
         records = list(records_of(data_dir))
         yield Session(run_id, future_id, trace, collector, records, log, scraped, status)
 
