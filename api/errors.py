@@ -141,6 +141,9 @@ KINDS: dict[str, Kind] = {
     ),
     "cancelled": Kind(409, "The operation was cancelled", "Send it again if you still want it."),
     "result_expired": Kind(410, "The result is gone", "Results are kept for an hour: send the operation again."),
+    "result_damaged": Kind(
+        410, "The result does not open", "Send the operation again; tell the operator to look at the file system."
+    ),
     "non_finite_loss": Kind(422, "The loss is not finite", "Lower the learning rate or look at the batch."),
     "out_of_memory": Kind(507, "Not enough memory", "Send smaller batches or shorter sequences."),
     "empty_gradient": Kind(

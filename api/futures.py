@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from api import present
 from api.errors import ApiError
+from processors.batches.errors import ResultDamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from api import responses as r
     from api.vault import Vault
+    from processors.batches.port import ResultStore
     from processors.channel import SideChannel
     from projections.models import Operation
     from projections.queries import Views
@@ -25,13 +27,19 @@ _BESIDE: Mapping[str, Callable[[Operation, bytes], r.Result]] = {
 
 
 class Futures:
-    """Answers for one server: the views, the side channel's results, the vault's metadata, remembered salts."""
+    """Answers for one server: the views, results sealed or in memory, the vault's metadata, remembered salts."""
 
     def __init__(
-        self, views: Views, channel: SideChannel, vault: Vault, salt_of: Callable[[bytes], bytes | None]
+        self,
+        views: Views,
+        channel: SideChannel,
+        results: ResultStore,
+        vault: Vault,
+        salt_of: Callable[[Operation], bytes | None],
     ) -> None:
         self._views = views
         self._channel = channel
+        self._results = results
         self._vault = vault
         self._salt_of = salt_of
 
@@ -64,20 +72,28 @@ class Futures:
         return None if operation.status == PENDING else self._present(operation)
 
     def _present(self, operation: Operation) -> r.Future:
-        salt = self._salt_of(bytes.fromhex(operation.operation_id))
         problem = present.operation_problem(operation.error) if operation.error else None
-        result = self._result(operation) if operation.status == COMPLETED else None
-        if operation.status == COMPLETED and result is None:
-            problem = present.expired_result()
-        return present.future(operation, salt=salt, result=result, problem=problem)
+        result: r.Result | None = None
+        if operation.status == COMPLETED:
+            try:
+                result = self._result(operation)
+                problem = None if result else present.expired_result()
+            except ResultDamagedError as error:
+                problem = present.operation_problem({"code": error.code})
+        return present.future(operation, salt=self._salt_of(operation), result=result, problem=problem)
 
     def _result(self, operation: Operation) -> r.Result | None:
         if of := _BESIDE.get(operation.kind):
-            data = self._channel.result(bytes.fromhex(operation.operation_id))
+            data = self._beside(operation)
             return of(operation, data) if data is not None else None
         if operation.kind == "save_state":
             return self._saved(operation)
         return present.scalars(operation)
+
+    def _beside(self, operation: Operation) -> bytes | None:
+        operation_id = bytes.fromhex(operation.operation_id)
+        sealed = self._results.get(operation.chain, operation_id)
+        return sealed if sealed is not None else self._channel.result(operation_id)
 
     def _saved(self, operation: Operation) -> r.Result | None:
         artifact = self._views.artifact(operation.chain, (operation.result or {})["artifact_id"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from api.auth import Gatekeeper
 from api.batches import BatchLimits
 from api.futures import Futures
+from api.inputs import Inputs
 from api.observability.metrics import Metrics
 from api.observability.standing import Standing
 from api.paging import Cursors
@@ -15,6 +16,8 @@ from api.quotas import QuotaLimits, Quotas
 from api.submission import Submission
 from api.vault import Vault
 from api.waiting import Waiters
+from processors.batches.inputs import BlobInputStore
+from processors.batches.results import BlobResultStore
 from processors.blobs.file import FileBlobStore
 from processors.channel import SideChannel
 from processors.exporter.store import ExportStore
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from processors.batches.port import InputStore, ResultStore
     from producers.engines.port import LogEngine
     from producers.sequencer.observing import Observer
     from producers.settings import Settings
@@ -67,6 +71,8 @@ class Platform:
     projector: Projector
     views: Views
     channel: SideChannel
+    inputs: InputStore
+    results: ResultStore
     vault: Vault
     submission: Submission
     futures: Futures
@@ -105,9 +111,12 @@ class Platform:
         metrics.watch(Standing(engine, projector, views, channel))
         keys = FileKeyProvider.of(installation)
         keys.protect()
-        vault = Vault(keys, FileBlobStore(installation.blobs_dir))
+        blobs = FileBlobStore(installation.blobs_dir)
+        vault, inputs = Vault(keys, blobs), BlobInputStore(blobs, keys)
+        results = BlobResultStore(blobs, keys, installation.clock, installation.settings.result_ttl_seconds)
         quotas = Quotas(views, quota_limits or QuotaLimits.of(installation.settings))
-        submission = Submission(installation, engine, submitter, projector, views, channel, vault, quotas, tracing)
+        waiting = Inputs(views, channel, inputs)
+        submission = Submission(installation, engine, submitter, projector, views, waiting, vault, quotas, tracing)
         platform = cls(
             installation=installation,
             engine=engine,
@@ -116,9 +125,11 @@ class Platform:
             projector=projector,
             views=views,
             channel=channel,
+            inputs=inputs,
+            results=results,
             vault=vault,
             submission=submission,
-            futures=Futures(views, channel, vault, submission.salt_of),
+            futures=Futures(views, channel, results, vault, submission.salt_of),
             exports=ExportStore.of(installation),
             gatekeeper=Gatekeeper(views, projector, installation.api_key_pepper()),
             waiters=Waiters(),

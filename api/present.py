@@ -76,6 +76,7 @@ def _config(run: Run, metadata: dict[str, Any]) -> dict[str, Any]:
         "batch_size": run.batch_size,
         "gradient_accumulation_steps": run.gradient_accumulation_steps,
         "max_steps": run.max_steps,
+        "batch_retention": run.batch_retention,
         "seed": run.seed,
         "metadata": metadata,
     }

@@ -104,6 +104,11 @@ class TrainingConfig(Request):
         default=None, ge=1, le=1 << 20, description="Exactly so many forward_backward before a step; null: any number."
     )
     max_steps: int | None = Field(default=None, ge=1, le=MAX_INT)
+    batch_retention: Literal["sealed", "memory"] | None = Field(
+        default=None,
+        description="`sealed`: inputs are kept encrypted until nothing can need them. `memory`: they are never written "
+        "down, and lost with the server. None: the server's choice.",
+    )
     seed: Seed = 0
     start_artifact_id: str | None = Field(
         default=None, pattern=HEX16, description="A checkpoint whose weights the run begins from."

@@ -49,8 +49,8 @@ def count(body: q.SampleRequest) -> int:
     return len(body.prompts or body.messages or body.tokens or ())
 
 
-def command(run: Run, body: q.SampleRequest, digest: bytes) -> commands.SubmitSample:
-    """The command of a request, by the commitment to its private part."""
+def command(run: Run, body: q.SampleRequest, digest: bytes, interval: int | None) -> commands.SubmitSample:
+    """The command of a request, by the commitment to its private part and the interval that this is sealed in."""
     config = body.sampling_config
     return commands.SubmitSample(
         run_id=run.run_id,
@@ -66,4 +66,5 @@ def command(run: Run, body: q.SampleRequest, digest: bytes) -> commands.SubmitSa
         repetition_penalty=config.repetition_penalty,
         completions=config.n,
         logprobs=config.logprobs,
+        interval=interval,
     )

@@ -28,7 +28,7 @@ from api.errors import AddressUnavailableError, PartFailedError, ServerRunningEr
 from api.observability.standing import Processes
 from api.platform import Platform
 from api.tls import tls_files
-from processors.channel import SideChannel
+from processors.channel import ChannelLimits, SideChannel
 from processors.dispatcher import Dispatcher
 from processors.runners.embedded import EmbeddedRunner
 from producers import logs
@@ -147,7 +147,8 @@ def serve(data_dir: Path, settings: Settings) -> None:
         stack.enter_context(_only_server(data_dir))
         listener = stack.enter_context(_listening(settings.host, settings.port))
         tracing = Tracing.to(settings.otlp_endpoint, SERVER)
-        opened = Platform.open(data_dir, channel=SideChannel(), tracing=tracing)
+        channel = SideChannel(ChannelLimits(result_seconds=settings.result_ttl_seconds))
+        opened = Platform.open(data_dir, channel=channel, tracing=tracing)
         platform = stack.enter_context(contextlib.closing(opened))
         doors = Doors(_uvicorn(platform, tls), platform.waiters.close)
         _end_on_signals(doors)

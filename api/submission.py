@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from tensorguard.ledger.errors import LedgerError
 from api.errors import ApiError
 from api.idempotency import Memory, Remembered, command_id_for
 from api.quotas import Quotas, TurnedAway
+from processors.batches.errors import InputDamagedError
 from processors.channel import pack_input
 from producers.deciders.engine import Presented, present
 from producers.deciders.registry import stream_of
@@ -30,21 +32,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from api.auth import Caller
+    from api.inputs import Inputs
     from api.vault import Vault
-    from processors.channel import SideChannel
     from producers.engines.port import LogReader
     from producers.identities import Producer
     from producers.installation import Installation
     from producers.submitter import Submitter
     from producers.telemetry.traces import Tracing
-    from projections.models import Run
+    from projections.models import Operation, Run
     from projections.projector import Projector
     from projections.queries import Views
     from schemas.base import Command
 
 DECISION_SECONDS = 30.0
 VIEWS_SECONDS = 10.0
-_PASSING = frozenset({"quota_exceeded"})
+INTERVAL_OVER = "interval_over"
+SEALINGS = 16
+"""How often an input is sealed anew because a durable state came in between; each needs a checkpoint of its own."""
+_PASSING = frozenset({"quota_exceeded", INTERVAL_OVER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,7 @@ class Submission:
         submitter: Submitter,
         projector: Projector,
         views: Views,
-        channel: SideChannel,
+        inputs: Inputs,
         vault: Vault,
         quotas: Quotas,
         tracing: Tracing,
@@ -105,7 +110,7 @@ class Submission:
         self._submitter = submitter
         self._projector = projector
         self._views = views
-        self._channel = channel
+        self._inputs = inputs
         self._vault = vault
         self._quotas = quotas
         self._tracing = tracing
@@ -141,24 +146,83 @@ class Submission:
                     raise _key_reused()
             return self._settled(attempt, reply, command)
 
-    def send_private(self, asked: Asked, private: Private, command_for: Callable[[bytes], Command]) -> Reply:
-        """Submit a command with a commitment; ``command_for`` makes it from the 32 bytes of the commitment.
+    def send_private(
+        self, asked: Asked, run_id: str, private: Private, command_for: Callable[[bytes, int | None], Command]
+    ) -> Reply:
+        """Submit a command with a commitment, once what it commits to is kept.
+
+        ``command_for`` makes it from the 32 bytes of the commitment and the interval that the input is sealed in.
 
         Raises:
             ApiError: the command was rejected, the idempotency key is taken, or nobody decided in time.
+            StorageFullError: there is no space left for the input.
         """
         with self._attempt(asked) as (attempt, known, earlier):
-            salt = private.salt or (known and known.salt) or secrets.token_bytes(commitment.SALT_BYTES)
-            command, reply = command_for(commitment.commit(salt, private.canonical)), earlier
-            if reply is None:
-                self._memory.put(attempt.command_id, Remembered(asked.body_digest, salt))
-                self._channel.put_input(attempt.command_id, pack_input(salt, private.canonical))
-                reply = self._submit(attempt, command)
-                if reply.outcome != ACCEPTED:
-                    self._channel.drop_input(attempt.command_id)
-            elif known is None and private.salt is not None and reply.body_digest != _digest(command):
-                raise _key_reused()
-            return self._settled(attempt, reply, command)
+            if earlier is None:
+                return self._keep_and_send(attempt, known, run_id, private, command_for)
+            command = self._as_decided(attempt, known, earlier, run_id, private, command_for)
+            return self._settled(attempt, earlier, command)
+
+    def _keep_and_send(
+        self,
+        attempt: Asked,
+        known: Remembered | None,
+        run_id: str,
+        private: Private,
+        command_for: Callable[[bytes, int | None], Command],
+    ) -> Reply:
+        """Seal and submit, and again under the next key whenever a durable state has ended the interval meanwhile."""
+        tenant, salt = attempt.caller.tenant, private.salt or (known.salt if known else None)
+        for _ in range(SEALINGS):
+            interval = self._inputs.interval(tenant, run_id)
+            salt = salt or self._salt(attempt, run_id, interval, private)
+            self._memory.put(attempt.command_id, Remembered(attempt.body_digest, salt))
+            command = command_for(commitment.commit(salt, private.canonical), interval)
+            keep = partial(self._inputs.keep, tenant, run_id, interval, attempt.command_id)
+            try:
+                reply = self._submit(attempt, command, partial(keep, pack_input(salt, private.canonical)))
+            except InputDamagedError:
+                if self._inputs.interval(tenant, run_id) == interval:
+                    raise
+                continue
+            if reply.outcome != ACCEPTED:
+                self._inputs.drop(tenant, run_id, interval, attempt.command_id)
+            if reply.code != INTERVAL_OVER:
+                return self._settled(attempt, reply, command)
+            self._await_views(reply)
+            attempt = _next_attempt(attempt)
+        raise ApiError(INTERVAL_OVER, "Durable states come faster than the input can be sealed.")
+
+    def _salt(self, attempt: Asked, run_id: str, interval: int | None, private: Private) -> bytes:
+        """A fresh salt, or that of the same request whose input was kept before a restart and is not decided yet."""
+        if attempt.repeatable:
+            salt, canonical = self._inputs.kept(attempt.caller.tenant, run_id, interval, attempt.command_id)
+            if salt is not None:
+                if canonical != private.canonical:
+                    raise _key_reused()
+                return salt
+        return secrets.token_bytes(commitment.SALT_BYTES)
+
+    def _as_decided(
+        self,
+        attempt: Asked,
+        known: Remembered | None,
+        reply: Reply,
+        run_id: str,
+        private: Private,
+        command_for: Callable[[bytes, int | None], Command],
+    ) -> Command:
+        """The command of a repeated request, which must be the one that was decided as far as that can be told."""
+        tenant, operation_id = attempt.caller.tenant, attempt.command_id
+        self._await_views(reply)
+        accepted = reply.outcome == ACCEPTED
+        interval = self._inputs.interval_of(tenant, operation_id) if accepted else None
+        salt = private.salt or (known.salt if known else None)
+        salt = salt or self._inputs.kept(tenant, run_id, interval, operation_id)[0]
+        command = command_for(commitment.commit(salt or bytes(commitment.SALT_BYTES), private.canonical), interval)
+        if known is None and salt is not None and accepted and reply.body_digest != _digest(command):
+            raise _key_reused()
+        return command
 
     def forward(self, data: bytes) -> Reply:
         """Submit a command that another producer signed; its decision, once the views have reached it.
@@ -182,23 +246,23 @@ class Submission:
         self._await_views(reply)
         return reply
 
-    def salt_of(self, operation_id: bytes) -> bytes | None:
-        """The salt of an operation's commitment, as long as it is remembered."""
-        known = self._memory.get(operation_id)
-        return known.salt if known else None
+    def salt_of(self, operation: Operation) -> bytes | None:
+        """The salt of an operation's commitment, as long as it is remembered or its sealed input is kept."""
+        known = self._memory.get(bytes.fromhex(operation.operation_id))
+        return known.salt if known and known.salt else self._inputs.salt_of(operation)
 
     @contextmanager
     def _attempt(self, asked: Asked) -> Iterator[tuple[Asked, Remembered | None, Reply | None]]:
         """The attempt that a request stands for, what is remembered of it, and its decision if there is one yet.
 
-        A repeat of a request that was turned away for want of room is a new attempt, under an id that follows from the
-        first one; every other decision is final.
+        A repeat of a request that was turned away for want of room, or was sealed under a key of the past, is a new
+        attempt, under an id that follows from the first one; every other decision is final.
         """
         with self._memory.turn(asked.command_id):
             attempt, reply = asked, self._earlier(asked)
             self._same_request(asked)
             while reply is not None and reply.code in _PASSING:
-                attempt = replace(attempt, command_id=sha256(b"attempt\0" + attempt.command_id).digest()[:16])
+                attempt = _next_attempt(attempt)
                 reply = self._earlier(attempt)
             yield attempt, self._memory.get(attempt.command_id), reply
 
@@ -222,7 +286,8 @@ class Submission:
             return False
         return True
 
-    def _submit(self, asked: Asked, command: Command) -> Reply:
+    def _submit(self, asked: Asked, command: Command, prepare: Callable[[], None] = lambda: None) -> Reply:
+        """Have a command decided, if the tenant has room for it; ``prepare`` is called once there is."""
         envelope = make_envelope(
             command,
             chain=asked.caller.tenant,
@@ -235,6 +300,7 @@ class Submission:
         )
 
         def decide() -> Reply:
+            prepare()
             with self._tracing.span(f"submit {envelope.command_type}", command_id=envelope.command_id):
                 return self._submitter.submit_and_wait(self._gateway, envelope, DECISION_SECONDS)
 
@@ -267,6 +333,10 @@ def standing(run: Run) -> dict[str, object]:
         "artifact_id": run.durable_artifact_id,
         "generation": run.generation,
     }
+
+
+def _next_attempt(asked: Asked) -> Asked:
+    return replace(asked, command_id=sha256(b"attempt\0" + asked.command_id).digest()[:16])
 
 
 def _digest(command: Command) -> bytes:

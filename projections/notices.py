@@ -24,6 +24,7 @@ class NoticeBoard:
     def __init__(self, sizes: Mapping[str, int]) -> None:
         self._moved = threading.Condition()
         self._sizes = dict(sizes)
+        self._folded = dict(sizes)
         self._listeners: list[Listener] = []
         self._failure: Exception | None = None
 
@@ -33,8 +34,8 @@ class NoticeBoard:
             return dict(self._sizes)
 
     def size(self, chain: str) -> int:
-        """Records of one chain folded so far."""
-        return self._sizes.get(chain, 0)
+        """Records of one chain that the views hold: what a listener is told of is in it already."""
+        return self._folded.get(chain, 0)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` (from the projector's thread; it must not block) after every batch; returns its removal."""
@@ -45,6 +46,8 @@ class NoticeBoard:
     def post(self, notice: Notice) -> None:
         """Tell the listeners, then wake whoever waits: so who has waited for a record, has been told of it."""
         with self._moved:
+            # First of all, or a listener that asks the views would get an answer that was kept from before.
+            self._folded |= notice.sizes
             listeners = list(self._listeners)
         for listener in listeners:
             listener(notice)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -49,7 +50,7 @@ def _create(platform: Platform, asked: Asked, config: q.TrainingConfig) -> r.Tra
     run_id = f"run-{asked.command_id.hex()}"
 
     def command(metadata: bytes | None) -> commands.CreateRun:
-        return _create_run(run_id, config, model, start, metadata)
+        return _create_run(platform, run_id, config, model, start, metadata)
 
     platform.submission.send_sealed(asked, Sealed(config.metadata, run_id), command)
     return _info(platform, _run(platform, asked.caller, run_id))
@@ -105,7 +106,12 @@ def _lora(lora: q.LoRAConfig | None) -> LoraSpec | None:
 
 
 def _create_run(
-    run_id: str, config: q.TrainingConfig, model: CatalogueModel, start: StartSpec | None, metadata: bytes | None
+    platform: Platform,
+    run_id: str,
+    config: q.TrainingConfig,
+    model: CatalogueModel,
+    start: StartSpec | None,
+    metadata: bytes | None,
 ) -> commands.CreateRun:
     optimizer = config.optimizer
     return commands.CreateRun(
@@ -129,6 +135,7 @@ def _create_run(
         max_steps=config.max_steps,
         seed=config.seed,
         metadata_commitment=metadata,
+        batch_retention=config.batch_retention or platform.installation.settings.batch_retention,
         start=start,
     )
 
@@ -263,9 +270,8 @@ async def load_state(
 def send_sample(platform: Platform, asked: Asked, run: Run, body: q.SampleRequest) -> r.Future:
     """Check a sample against its model and queue it."""
     sampling.check(body, _model(platform, run))
-    reply = platform.submission.send_private(
-        asked, _private(sampling.private_part(body), body.salt), lambda digest: sampling.command(run, body, digest)
-    )
+    private = _private(sampling.private_part(body), body.salt)
+    reply = platform.submission.send_private(asked, run.run_id, private, partial(sampling.command, run, body))
     return platform.futures.get(asked.caller.tenant, reply.command_id.hex())
 
 
@@ -282,10 +288,10 @@ def _send_batch(
     limits = platform.limits.of_batch(model.vocabulary_size, model.max_positions)
     batch = batches.check(dict(body.batch), limits)
 
-    def command(digest: bytes) -> commands.SubmitForwardBackward | commands.SubmitForward:
-        return submit(run.run_id, digest, batch.rows, batch.tokens, body.generation)
+    def command(digest: bytes, interval: int | None) -> commands.SubmitForwardBackward | commands.SubmitForward:
+        return submit(run.run_id, digest, batch.rows, batch.tokens, body.generation, interval)
 
-    reply = platform.submission.send_private(asked, _private(batch.to_dict(), body.salt), command)
+    reply = platform.submission.send_private(asked, run.run_id, _private(batch.to_dict(), body.salt), command)
     return platform.futures.get(asked.caller.tenant, reply.command_id.hex())
 
 

@@ -23,4 +23,4 @@ class ResultDamagedError(SealedDataError):
     """A result is damaged, cut short, another operation's, or its key does not open."""
 
     code = "result_damaged"
-    next_step = "Sample again; if it stays so, ask the operator to look at the data dir's file system."
+    next_step = "Send the operation again; tell the operator to look at the file system."

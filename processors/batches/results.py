@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from producers.installation import Installation
 
 FOLDER = "results"
-TIME_TO_LIVE_SECONDS = 3600.0
 _DOMAIN = "tensorguard/result/v1"
 _EXPIRY_BYTES = 8
 _HEAD_BYTES = _EXPIRY_BYTES + sealing.WRAPPED_BYTES
@@ -44,7 +43,7 @@ class BlobResultStore:
         blobs: BlobStore,
         keys: KeyProvider,
         clock: Callable[[], int],
-        seconds: float = TIME_TO_LIVE_SECONDS,
+        seconds: float,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._blobs = blobs
@@ -54,10 +53,10 @@ class BlobResultStore:
         self._random_bytes = random_bytes
 
     @classmethod
-    def of(cls, installation: Installation, seconds: float = TIME_TO_LIVE_SECONDS) -> BlobResultStore:
-        """That of an installation, with its file stores and clock."""
-        blobs = FileBlobStore(installation.blobs_dir)
-        return cls(blobs, FileKeyProvider.of(installation), installation.clock, seconds)
+    def of(cls, installation: Installation) -> BlobResultStore:
+        """That of an installation, with its file stores, its clock and the time to live that is set."""
+        blobs, keys = FileBlobStore(installation.blobs_dir), FileKeyProvider.of(installation)
+        return cls(blobs, keys, installation.clock, installation.settings.result_ttl_seconds)
 
     def put(self, tenant: str, operation_id: bytes, data: bytes) -> None:
         """See :class:`processors.batches.port.ResultStore`."""

@@ -74,10 +74,10 @@ def test_hundreds_of_long_polls_wait_without_holding_up_anyone(doors: Doors) -> 
     assert answers == [200] * 100
 
 
-def test_completions_come_from_beside_the_ledger_and_expire(data_dir: Path) -> None:
+def test_completions_of_a_run_in_memory_expire(data_dir: Path) -> None:
     now = [0.0]
     with open_doors(data_dir, channel=SideChannel(ChannelLimits(), clock=lambda: now[0])) as doors:
-        run = doors.create()
+        run = doors.create(batch_retention="memory")
         future = sample(doors, run)
         doors.worker.take(run)
         doors.worker.sampled(future, json.dumps(TEXTS).encode())
@@ -128,7 +128,7 @@ def test_a_saved_checkpoint_is_an_artifact_and_loads_into_another_run(doors: Doo
 
 
 def test_what_a_rollback_lost_says_where_the_run_stands(doors: Doors) -> None:
-    run = doors.create()
+    run = doors.create(batch_retention="memory")
     doors.worker.take(run)
     first, step = doors.forward_backward(run), doors.operate(run, "optim_step", {})
     doors.worker.gradient(first)

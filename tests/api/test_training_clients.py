@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from tests.support.doors import TENANT, Doors, batch
 
 
@@ -37,9 +39,14 @@ def test_the_whole_loop_of_operations_is_answered_by_futures(doors: Doors) -> No
     assert doors.get(f"/v1/training_clients/{run}")["step"] == 1
 
 
-def test_a_batch_is_kept_beside_the_ledger_under_the_salt_that_the_client_gets(doors: Doors) -> None:
-    future = doors.operate(doors.create(), "forward_backward", {"batch": batch(), "salt": "ab" * 32})
+@pytest.mark.parametrize("retention", ["sealed", "memory"])
+def test_a_batch_is_kept_beside_the_ledger_under_the_salt_that_the_client_gets(doors: Doors, retention: str) -> None:
+    run = doors.create(batch_retention=retention)
+    future = doors.operate(run, "forward_backward", {"batch": batch(), "salt": "ab" * 32})
     assert future["commitment"]["salt"] == "ab" * 32
-    kept = doors.platform.channel.input(bytes.fromhex(future["future_id"]))
+    operation = bytes.fromhex(future["future_id"])
+    in_memory, sealed = doors.platform.channel.input(operation), doors.platform.inputs.get("acme", run, 0, operation)
+    assert (in_memory is None, sealed is None) == (retention == "sealed", retention == "memory")
+    kept = in_memory or sealed
     assert kept is not None
     assert kept[:32] == bytes.fromhex("ab" * 32)

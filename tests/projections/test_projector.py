@@ -21,6 +21,7 @@ from producers.feed import Feed
 from projections.database import open_database, sqlite_url
 from projections.errors import CorruptLedgerError, ForeignHistoryError, ViewsInUseError, ViewsUnavailableError
 from projections.models import Artifact
+from projections.notices import Notice, NoticeBoard
 from projections.projector import Projector
 from projections.queries import Views
 from projections.rebuild import keeping_views, rebuild
@@ -32,7 +33,7 @@ from tests.support.doors import TENANT, Doors, enrol_device, open_doors, opening
 
 def lived(doors: Doors) -> None:
     """A session that touches every table and every way an operation can end."""
-    run = doors.create(metadata={"a": 1})
+    run = doors.create(metadata={"a": 1}, batch_retention="memory")
     doors.worker.take(run)
     first, step = doors.forward_backward(run), doors.operate(run, "optim_step", {})
     doors.worker.gradient(first)
@@ -341,6 +342,13 @@ def test_a_waiter_sleeps_until_its_record_is_folded(doors: Doors) -> None:
     doors.create()
     waiter.join(5)
     assert woken == [True]
+
+
+def test_a_listener_that_asks_the_views_is_answered_as_they_stand_now() -> None:
+    board, seen = NoticeBoard({"acme": 3}), []
+    board.listen(lambda _: seen.append(board.size("acme")))
+    board.post(Notice({"acme": 5}, frozenset()))
+    assert seen == [5]
 
 
 def test_listeners_hear_what_was_touched_until_they_leave(doors: Doors) -> None:

@@ -109,9 +109,12 @@ class Worker:
         self.say("worker", c.FailOperation(run, operation, lease, code))
 
     def sampled(self, future: dict[str, Any], data: bytes | None, step: int = 0) -> None:
-        """Complete a sample, its texts in the side channel."""
+        """Complete a sample, its texts where the run keeps them."""
         run, operation, lease = self._of(future)
-        if data is not None:
+        view = self.platform.views.run(self.tenant, run)
+        if data is not None and view is not None and view.batch_retention == "sealed":
+            self.platform.results.put(self.tenant, operation, data)
+        elif data is not None:
             self.platform.channel.put_result(operation, data)
         self.say("worker", c.CompleteSample(run, operation, lease, bytes(32), 3, step))
 

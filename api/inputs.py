@@ -1,0 +1,81 @@
+"""Where the private part of an operation waits for its worker: sealed beside the ledger, or in memory, as the run says.
+
+A sealed input lies under the key of the run's interval, which the views know as the run's ``durable_op_seq``; an
+interval of None stands for memory.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from processors.batches.errors import InputDamagedError
+from processors.channel import unpack_input
+
+if TYPE_CHECKING:
+    from processors.batches.port import InputStore
+    from processors.channel import SideChannel
+    from projections.models import Operation
+    from projections.queries import Views
+
+SEALED = "sealed"
+
+
+class Inputs:
+    """The inputs of all runs. Every method may be called from any thread."""
+
+    def __init__(self, views: Views, channel: SideChannel, store: InputStore) -> None:
+        self._views = views
+        self._channel = channel
+        self._store = store
+
+    def interval(self, tenant: str, run_id: str) -> int | None:
+        """The interval that an input of a run belongs to as the views stand; None for a run without sealed inputs."""
+        run = self._views.run(tenant, run_id)
+        return run.durable_op_seq if run is not None and run.batch_retention == SEALED else None
+
+    def interval_of(self, tenant: str, operation_id: bytes) -> int | None:
+        """The interval that an accepted operation's input was sealed in."""
+        operation = self._views.operation(tenant, operation_id.hex())
+        return _interval(operation) if operation is not None else None
+
+    def keep(self, tenant: str, run_id: str, interval: int | None, operation_id: bytes, data: bytes) -> None:
+        """Keep an input (see :func:`processors.channel.pack_input`); a sealed one is durable when this returns.
+
+        Raises:
+            ChannelFullError: it is too large, or too much waits in memory.
+            StorageFullError: there is no space left.
+            InputDamagedError: the interval's key does not open; it may be about to be destroyed.
+        """
+        if interval is None:
+            self._channel.put_input(operation_id, data)
+        else:
+            self._store.put(tenant, run_id, interval, operation_id, data)
+
+    def drop(self, tenant: str, run_id: str, interval: int | None, operation_id: bytes) -> None:
+        """Forget the input of an operation that was not accepted."""
+        if interval is None:
+            self._channel.drop_input(operation_id)
+        else:
+            self._store.discard(tenant, run_id, interval, operation_id)
+
+    def kept(
+        self, tenant: str, run_id: str, interval: int | None, operation_id: bytes
+    ) -> tuple[bytes, bytes] | tuple[None, None]:
+        """Salt and canonical bytes of a sealed input, or neither if it is not there or does not open."""
+        if interval is None:
+            return None, None
+        try:
+            data = self._store.get(tenant, run_id, interval, operation_id)
+        except InputDamagedError:
+            return None, None
+        return unpack_input(data) if data is not None else (None, None)
+
+    def salt_of(self, operation: Operation) -> bytes | None:
+        """The salt of an operation's commitment, as long as its sealed input lies there."""
+        interval, operation_id = _interval(operation), bytes.fromhex(operation.operation_id)
+        return self.kept(operation.chain, operation.run_id, interval, operation_id)[0]
+
+
+def _interval(operation: Operation) -> int | None:
+    interval = operation.parameters.get("interval")
+    return interval if isinstance(interval, int) else None
