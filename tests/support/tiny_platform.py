@@ -7,14 +7,18 @@ import json
 import secrets
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from tensorguard.commitment import canonical, commit
 
+from processors.batches.inputs import BlobInputStore
+from processors.batches.results import BlobResultStore
 from processors.catalogue import register_model
 from processors.channel import ChannelClient, SideChannel, pack_input
 from processors.dispatcher import Dispatcher
 from processors.runners.embedded import EmbeddedRunner
+from producers.deciders.run import evolve
 from producers.feed import Feed
 from producers.identities import make_envelope
 from producers.installation import Installation
@@ -47,6 +51,8 @@ class TinyPlatform:
         self.submitter.ensure_chain(TENANT)
         self.model = register_model(self.installation, self.submitter, "tiny", model)
         self.channel = SideChannel()
+        self.inputs = BlobInputStore.of(self.installation)
+        self.results = BlobResultStore.of(self.installation)
         self.dispatcher = Dispatcher()
         self.gateway = self.installation.producer("gateway")
         self._stop = threading.Event()
@@ -123,14 +129,29 @@ class TinyPlatform:
         )
         return self.submitter.submit_and_wait(self.gateway, envelope)
 
-    def create_run(self, run_id: str, seed: int = 7, lora: LoraSpec = LORA, chain: str = TENANT) -> TinyRun:
-        """A run on the tiny model."""
+    def create_run(
+        self, run_id: str, seed: int = 7, lora: LoraSpec | None = LORA, chain: str = TENANT, **settings: Any
+    ) -> TinyRun:
+        """A run on the tiny model, which keeps its inputs in memory if ``settings`` (of CreateRun) do not say else."""
         model = self.model
-        command = c.CreateRun(
-            run_id, model.name, model.manifest_digest, model.tokenizer_digest, lora, ADAMW, 2, None, None, seed, None
+        command = replace(
+            c.CreateRun(
+                run_id,
+                model.name,
+                model.manifest_digest,
+                model.tokenizer_digest,
+                lora,
+                ADAMW,
+                2,
+                None,
+                None,
+                seed,
+                None,
+            ),
+            **settings,
         )
         self.ask(command, run_id, chain=chain).raise_for_outcome()
-        return TinyRun(self, run_id, chain)
+        return TinyRun(self, run_id, chain, sealed=command.batch_retention == "sealed")
 
     def create_sampler(self, run_id: str, saved: Any = None) -> TinyRun:
         """A run that only samples: from a checkpoint, or from the bare model."""
@@ -168,28 +189,53 @@ class TinyPlatform:
 class TinyRun:
     """What a client does with a run; each operation gives its id."""
 
-    def __init__(self, platform: TinyPlatform, run_id: str, chain: str) -> None:
+    def __init__(self, platform: TinyPlatform, run_id: str, chain: str, *, sealed: bool = False) -> None:
         self.platform = platform
         self.run_id = run_id
         self.chain = chain
+        self.sealed = sealed
 
     def submit(
         self, command: Command, private: Any = None, salt: bytes = bytes(32), operation_id: bytes | None = None
     ) -> bytes:
         operation_id = operation_id or secrets.token_bytes(16)
+        if private is not None and self.sealed:
+            return self._submit_sealed(command, pack_input(salt, canonical(private)), operation_id)
         if private is not None:
             self.platform.channel.put_input(operation_id, pack_input(salt, canonical(private)))
         self.platform.ask(command, self.run_id, operation_id, self.chain).raise_for_outcome()
         return operation_id
 
+    def _submit_sealed(self, command: Any, data: bytes, operation_id: bytes) -> bytes:
+        """Seal an input under the interval that the run is in; once more if that was over meanwhile."""
+        while True:
+            interval = self._interval()
+            self.platform.inputs.put(self.chain, self.run_id, interval, operation_id, data)
+            reply = self.platform.ask(replace(command, interval=interval), self.run_id, operation_id, self.chain)
+            if reply.code != "interval_over":
+                reply.raise_for_outcome()
+                return operation_id
+            operation_id = secrets.token_bytes(16)
+
+    def _interval(self) -> int:
+        state = None
+        for event in self.platform.events(self.run_id):
+            state = evolve(state, event)
+        return state.durable.op_seq if state is not None else 0
+
     def forward_backward(self, rows: list[list[int]]) -> bytes:
+        return self._send_batch(rows, c.SubmitForwardBackward)
+
+    def forward(self, rows: list[list[int]]) -> bytes:
+        return self._send_batch(rows, c.SubmitForward)
+
+    def _send_batch(self, rows: list[list[int]], submit: type[c.SubmitForwardBackward | c.SubmitForward]) -> bytes:
         batch = {"input_ids": rows, "attention_mask": [[1] * len(row) for row in rows], "labels": rows}
         commitment = commit(bytes(32), canonical(batch))
-        tokens = sum(map(len, rows))
-        return self.submit(c.SubmitForwardBackward(self.run_id, commitment, len(rows), tokens, None), batch)
+        return self.submit(submit(self.run_id, commitment, len(rows), sum(map(len, rows)), None), batch)
 
-    def optim_step(self, learning_rate: float | None = None) -> bytes:
-        return self.submit(c.SubmitOptimStep(self.run_id, learning_rate, None))
+    def optim_step(self, learning_rate: float | None = None, max_grad_norm: float | None = None) -> bytes:
+        return self.submit(c.SubmitOptimStep(self.run_id, learning_rate, None, max_grad_norm))
 
     def sample(
         self,
@@ -229,8 +275,9 @@ class TinyRun:
         return [self.outcome(operation_id) for operation_id in ids]
 
     def result(self, operation_id: bytes) -> dict[str, Any]:
-        """What a sample left in the side channel."""
-        data = self.platform.channel.result(operation_id)
+        """What a sample or an evaluation left beside the ledger."""
+        kept = self.platform.results.get(self.chain, operation_id) if self.sealed else None
+        data = kept or self.platform.channel.result(operation_id)
         assert data is not None
         found: dict[str, Any] = json.loads(data)
         return found
