@@ -12,7 +12,19 @@ from api import problems
 from api.gates import PRODUCTION
 from api.http import Guard
 from api.responses import Problem
-from api.routers import artifacts, audit, catalogue, exports, futures, ledger, packages, system, tokenizers, training
+from api.routers import (
+    artifacts,
+    audit,
+    catalogue,
+    exports,
+    futures,
+    ledger,
+    packages,
+    samplers,
+    system,
+    tokenizers,
+    training,
+)
 from api.routers.common import ALIAS
 
 if TYPE_CHECKING:
@@ -49,7 +61,8 @@ def create_app(platform: Platform) -> FastAPI:
         https_only=https_only,
     )
     problems.install(app)
-    for part in (training, futures, artifacts, exports, catalogue, tokenizers, audit, packages, ledger, system):
+    parts = (training, samplers, futures, artifacts, exports, catalogue, tokenizers, audit, packages, ledger, system)
+    for part in parts:
         app.include_router(part.router)
     for part in (training, futures):
         app.include_router(part.router, prefix=ALIAS, include_in_schema=False)

@@ -128,6 +128,7 @@ KINDS: dict[str, Kind] = {
     ),
     "sampling_only": Kind(409, "Made to sample only", "Create a training client without that restriction to train."),
     "stale_lease": Kind(409, "Another worker holds the run", _STATE),
+    "unknown_sampler": Kind(404, "No such sampler", "List yours at /v1/samplers."),
     "unknown_operation": Kind(404, "No such operation", _STATE),
     "version_conflict": Kind(409, "It changed meanwhile", _STATE),
     "wrong_operation_kind": Kind(409, "Another kind of operation", _STATE),

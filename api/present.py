@@ -57,12 +57,33 @@ def training_client(run: Run, model: KnownModel, metadata: dict[str, Any]) -> r.
         config=_config(run, metadata),
         created_at=iso(run.created_at),
         closed_at=_iso(run.closed_at),
-        model=r.ModelFacts(
-            architecture=model.architecture,
-            vocabulary_size=model.vocabulary_size,
-            max_positions=model.max_positions,
-            manifest_digest=run.manifest_digest,
-        ),
+        model=_facts(run, model),
+    )
+
+
+def sampler(run: Run, model: KnownModel, metadata: dict[str, Any]) -> r.SamplerInfo:
+    """A run that only samples."""
+    return r.SamplerInfo(
+        sampler_id=run.run_id,
+        tenant=run.chain,
+        model_ref=run.model,
+        artifact_id=run.start_artifact_id,
+        step=run.step,
+        status="open" if run.closed_at is None else "closed",
+        seed=run.seed,
+        metadata=metadata,
+        created_at=iso(run.created_at),
+        closed_at=_iso(run.closed_at),
+        model=_facts(run, model),
+    )
+
+
+def _facts(run: Run, model: KnownModel) -> r.ModelFacts:
+    return r.ModelFacts(
+        architecture=model.architecture,
+        vocabulary_size=model.vocabulary_size,
+        max_positions=model.max_positions,
+        manifest_digest=run.manifest_digest,
     )
 
 

@@ -197,6 +197,23 @@ class SampleRequest(Request):
         return self
 
 
+class SamplerConfig(Request):
+    """A sampler to be opened: on a model of the catalogue as it is, or on a checkpoint; exactly one of the two."""
+
+    model_ref: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,255}$", description="A name of the catalogue."
+    )
+    artifact_id: str | None = Field(default=None, pattern=HEX16)
+    seed: Seed = 0
+    metadata: Metadata = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.model_ref is None) == (self.artifact_id is None):
+            raise ValueError("give one of model_ref and artifact_id")
+        return self
+
+
 class SaveStateRequest(Request):
     """Save a named checkpoint."""
 

@@ -67,6 +67,22 @@ class TrainingClientInfo(BaseModel):
     model: ModelFacts
 
 
+class SamplerInfo(BaseModel):
+    """A sampler as it stands; ``artifact_id`` and ``step`` are of the checkpoint that it samples from, if it does."""
+
+    sampler_id: str
+    tenant: str
+    model_ref: str
+    artifact_id: str | None
+    step: int
+    status: Literal["open", "closed"]
+    seed: int
+    metadata: dict[str, Any]
+    created_at: str
+    closed_at: str | None
+    model: ModelFacts
+
+
 class Position(BaseModel):
     """A place on a chain."""
 

@@ -2,16 +2,62 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from api.errors import ApiError
 from schemas import commands
+from schemas.types import LoraSpec, OptimizerSpec, StartSpec
 
 if TYPE_CHECKING:
     from api import requests as q
-    from projections.models import KnownModel, Run
+    from projections.models import Artifact, CatalogueModel, KnownModel, Run
 
 MOST_COMPLETIONS = 256
+STILL = OptimizerSpec("sgd", 1e-4, 0.0, 0.0, 0.0, 1e-8)
+"""The optimizer of a run that never steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a sampler samples from: a model of the catalogue, and the checkpoint that stands on it, if there is one."""
+
+    model: str
+    manifest_digest: str
+    tokenizer_digest: str
+    lora: LoraSpec | None = None
+    start: StartSpec | None = None
+
+    @classmethod
+    def of_model(cls, model: CatalogueModel) -> Source:
+        """A bare model."""
+        return cls(model.name, model.manifest_digest, model.tokenizer_digest)
+
+    @classmethod
+    def of_artifact(cls, artifact: Artifact, run: Run) -> Source:
+        """A checkpoint of a run."""
+        start = StartSpec(bytes.fromhex(artifact.artifact_id), bytes.fromhex(artifact.manifest_digest), artifact.step)
+        lora = LoraSpec(**{**run.lora, "target_modules": tuple(run.lora["target_modules"])}) if run.lora else None
+        return cls(run.model, run.manifest_digest, run.tokenizer_digest, lora, start)
+
+
+def create(run_id: str, source: Source, seed: int, metadata: bytes | None) -> commands.CreateRun:
+    """The command that opens a sampler: a run that only samples."""
+    return commands.CreateRun(
+        run_id=run_id,
+        model=source.model,
+        manifest_digest=bytes.fromhex(source.manifest_digest),
+        tokenizer_digest=bytes.fromhex(source.tokenizer_digest),
+        lora=source.lora,
+        optimizer=STILL,
+        batch_size=1,
+        gradient_accumulation_steps=None,
+        max_steps=None,
+        seed=seed,
+        metadata_commitment=metadata,
+        trainable=False,
+        start=source.start,
+    )
 
 
 def private_part(body: q.SampleRequest) -> dict[str, Any]:

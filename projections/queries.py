@@ -104,10 +104,11 @@ class Views:
         """A run of this chain."""
         return self._get(Run, chain, run_id)
 
-    def runs(self, chain: str, before: int | None, limit: int) -> Sequence[Run]:
-        """Runs of a chain created before position ``before`` (None: all), newest first."""
-        query = select(Run).where(Run.chain == chain)
-        return self._known(chain, (Run, before, limit), lambda: self._newest(query, Run, before, limit))
+    def runs(self, chain: str, before: int | None, limit: int, *, trainable: bool) -> Sequence[Run]:
+        """Runs of a chain that train, or samplers, created before position ``before`` (None: all), newest first."""
+        query = select(Run).where(Run.chain == chain, Run.trainable == trainable)
+        asked = (Run, before, limit, trainable)
+        return self._known(chain, asked, lambda: self._newest(query, Run, before, limit))
 
     def operation(self, chain: str, operation_id: str) -> Operation | None:
         """An operation of this chain."""

@@ -147,7 +147,8 @@ async def list_training_clients(
     """The tenant's runs, newest first."""
 
     def page() -> r.Page[r.TrainingClientInfo]:
-        rows = platform.views.runs(caller.tenant, platform.cursors.decode(caller.tenant, LISTING, cursor), limit + 1)
+        before = platform.cursors.decode(caller.tenant, LISTING, cursor)
+        rows = platform.views.runs(caller.tenant, before, limit + 1, trainable=True)
         more = platform.cursors.encode(caller.tenant, LISTING, rows[limit - 1].seq) if len(rows) > limit else None
         return r.Page(items=[_info(platform, row) for row in rows[:limit]], next_cursor=more)
 
@@ -309,7 +310,7 @@ def _private(value: object, salt: str | None) -> Private:
 
 def _run(platform: Platform, caller: Caller, run_id: str) -> Run:
     run = platform.views.run(caller.tenant, run_id)
-    if run is None:
+    if run is None or not run.trainable:
         raise ApiError("unknown_training_client", "There is no training client with this id.")
     return run
 

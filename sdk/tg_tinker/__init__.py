@@ -9,6 +9,7 @@ from tg_tinker import errors
 from tg_tinker.errors import TGTinkerError
 from tg_tinker.futures import AsyncFutureHandle, FutureHandle
 from tg_tinker.retry import RetryPolicy
+from tg_tinker.sampling_client import SamplingClient
 from tg_tinker.service_client import ServiceClient
 from tg_tinker.tokenizer import ChatTokens, Tokenizer
 from tg_tinker.training_client import TrainingClient
@@ -29,6 +30,7 @@ from tg_tinker.types import (
     Sample,
     SampleDelta,
     SampleResult,
+    SamplerInfo,
     SamplingConfig,
     SaveStateResult,
     TrainingClientInfo,
@@ -56,6 +58,8 @@ __all__ = [
     "Sample",
     "SampleDelta",
     "SampleResult",
+    "SamplerInfo",
+    "SamplingClient",
     "SamplingConfig",
     "SaveStateResult",
     "ServiceClient",

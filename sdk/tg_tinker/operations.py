@@ -15,6 +15,8 @@ from tg_tinker.errors import CommitmentMismatchError, InvalidRequestError
 from tg_tinker.prompts import Prompts, plain_prompts
 from tg_tinker.types import Commitment, Future, SamplingConfig
 
+SALT_BYTES = 32
+
 
 @dataclass(frozen=True)
 class Operation:

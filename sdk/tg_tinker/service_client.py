@@ -7,7 +7,7 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -19,11 +19,20 @@ from tg_tinker.errors import AuthenticationError, ConfigurationError
 from tg_tinker.flows import Flow, Surroundings
 from tg_tinker.futures import AsyncFutureHandle, FutureHandle
 from tg_tinker.retry import RetryPolicy
+from tg_tinker.sampling_client import SamplingClient
 from tg_tinker.tokenizer import Tokenizer
 from tg_tinker.training_client import TrainingClient
 from tg_tinker.transport import Transport
 from tg_tinker.trust import context_for
-from tg_tinker.types import ArtifactInfo, AuditLogEntry, Future, Package, TrainingClientInfo, TrainingConfig
+from tg_tinker.types import (
+    ArtifactInfo,
+    AuditLogEntry,
+    Future,
+    Package,
+    SamplerInfo,
+    TrainingClientInfo,
+    TrainingConfig,
+)
 
 BASE_URL_VARIABLE = "TG_TINKER_BASE_URL"
 API_KEY_VARIABLE = "TG_TINKER_API_KEY"
@@ -106,6 +115,53 @@ class ServiceClient:
     async def create_training_client_async(self, config: TrainingConfig) -> TrainingClient:
         """As :meth:`create_training_client`."""
         return TrainingClient(self._transport, await self._transport.run_async(self._create(config)))
+
+    def create_sampling_client(
+        self,
+        model_ref: str | None = None,
+        *,
+        artifact_id: str | None = None,
+        seed: int = 0,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> SamplingClient:
+        """Open a model of the catalogue, or a checkpoint of this tenant, for sampling without a training run.
+
+        Args:
+            model_ref: a name of the catalogue, for the model as it is; or
+            artifact_id: a checkpoint, of a fully fine-tuned run too.
+            seed: where the random numbers of samples without a seed of their own come from.
+            metadata: free JSON, sealed under the tenant's key.
+
+        Raises:
+            UnknownModelError, UnknownArtifactError: there is no such thing.
+        """
+        flow = self._sampler(model_ref, artifact_id, seed, metadata)
+        return SamplingClient(self._transport, self._transport.run(flow))
+
+    async def create_sampling_client_async(
+        self,
+        model_ref: str | None = None,
+        *,
+        artifact_id: str | None = None,
+        seed: int = 0,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> SamplingClient:
+        """As :meth:`create_sampling_client`."""
+        flow = self._sampler(model_ref, artifact_id, seed, metadata)
+        return SamplingClient(self._transport, await self._transport.run_async(flow))
+
+    def get_sampling_client(self, sampler_id: str) -> SamplingClient:
+        """A sampler of this tenant, to go on with.
+
+        Raises:
+            UnknownSamplerError: the tenant has no such sampler.
+        """
+        flow = flows.get(self._transport.around, SamplerInfo, flows.at("samplers", sampler_id))
+        return SamplingClient(self._transport, self._transport.run(flow))
+
+    def list_samplers(self, limit: int | None = None) -> list[SamplerInfo]:
+        """The tenant's samplers, newest first; at most ``limit`` of them."""
+        return self._transport.run(self._list(SamplerInfo, "samplers", limit))
 
     def get_training_client(self, training_client_id: str) -> TrainingClient:
         """A run of this tenant, to go on with.
@@ -287,6 +343,12 @@ class ServiceClient:
         # Metadata as it is: pydantic would turn a NaN in it into null without a word.
         body = {**config.model_dump(mode="json", exclude={"metadata"}), "metadata": config.metadata}
         return flows.post(self._transport.around, TrainingClientInfo, flows.at("training_clients"), body)
+
+    def _sampler(
+        self, model_ref: str | None, artifact_id: str | None, seed: int, metadata: Mapping[str, Any] | None
+    ) -> Flow[SamplerInfo]:
+        body = {"model_ref": model_ref, "artifact_id": artifact_id, "seed": seed, "metadata": dict(metadata or {})}
+        return flows.post(self._transport.around, SamplerInfo, flows.at("samplers"), body)
 
     def _run(self, training_client_id: str) -> Flow[TrainingClientInfo]:
         path = flows.at("training_clients", training_client_id)

@@ -19,7 +19,7 @@ from tg_tinker.batches import Batch
 from tg_tinker.errors import RollbackError, TGTinkerError
 from tg_tinker.flows import Flow
 from tg_tinker.futures import AsyncFutureHandle, FutureHandle
-from tg_tinker.operations import Operation
+from tg_tinker.operations import SALT_BYTES, Operation
 from tg_tinker.prompts import Prompts
 from tg_tinker.tokenizer import Tokenizer
 from tg_tinker.transport import Transport
@@ -35,8 +35,6 @@ from tg_tinker.types import (
     SaveStateResult,
     TrainingClientInfo,
 )
-
-SALT_BYTES = 32
 
 
 class TrainingClient:

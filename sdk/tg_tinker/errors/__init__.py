@@ -31,6 +31,7 @@ from tg_tinker.errors.access import (
     UnknownFutureError,
     UnknownModelError,
     UnknownPackageError,
+    UnknownSamplerError,
     UnknownTrainingClientError,
 )
 from tg_tinker.errors.base import (
@@ -186,6 +187,7 @@ __all__ = [
     "UnknownFutureError",
     "UnknownModelError",
     "UnknownPackageError",
+    "UnknownSamplerError",
     "UnknownTrainingClientError",
     "UntrustedServerError",
     "VersionConflictError",

@@ -41,6 +41,13 @@ class UnknownFutureError(NotFoundError):
     code = "unknown_future"
 
 
+class UnknownSamplerError(NotFoundError):
+    """The tenant has no such sampler."""
+
+    code = "unknown_sampler"
+    next_step = "List yours with ServiceClient.list_samplers()."
+
+
 class UnknownTrainingClientError(NotFoundError):
     """There is no such training run."""
 

@@ -91,6 +91,22 @@ class TrainingClientInfo(Answer):
     model: ModelFacts
 
 
+class SamplerInfo(Answer):
+    """A sampler as it stands; ``artifact_id`` and ``step`` are of the checkpoint that it samples from, if it does."""
+
+    sampler_id: str
+    tenant: str
+    model_ref: str
+    artifact_id: str | None = None
+    step: int
+    status: Literal["open", "closed"]
+    seed: int
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    created_at: datetime
+    closed_at: datetime | None = None
+    model: ModelFacts
+
+
 class ArtifactInfo(SaveStateResult):
     """A checkpoint, with where it comes from."""
 
