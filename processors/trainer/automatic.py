@@ -12,6 +12,7 @@ from tensorguard.errors import TensorGuardError
 from processors.trainer.checkpoints import take_image
 from processors.trainer.operations import ARTIFACT_ID_BYTES
 from processors.trainer.outbox import outcome_of
+from processors.trainer.watch import CHECKPOINT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -91,7 +92,7 @@ class AutomaticCheckpoints:
     def _write(self, live: LiveRun, image: Image) -> None:
         """In the second thread: seal, store, read back, report."""
         try:
-            with self._watch.checkpoint():
+            with self._watch.timed(CHECKPOINT):
                 command = self._checkpoints.save(image)
             if live.imaged > command.through_op_seq:
                 # A named checkpoint or a load overtook it: the ledger would refuse what is older.

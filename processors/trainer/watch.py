@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from processors.trainer.runs import Pending
     from schemas.base import Command
 
-CHECKPOINT = "checkpoint"
+CHECKPOINT, REPLAY = "checkpoint", "replay"
 KINDS = {
     "ForwardBackwardSubmitted": "forward_backward",
     "ForwardSubmitted": "forward",
@@ -65,11 +65,11 @@ class Watch:
             yield came_of_it
 
     @contextmanager
-    def checkpoint(self) -> Iterator[None]:
-        """An automatic checkpoint for the length of a block."""
+    def timed(self, name: str) -> Iterator[None]:
+        """Work of this name for the length of a block: an automatic checkpoint, or an operation that is done again."""
         began = self._seconds()
         yield
-        self._meter.took(CHECKPOINT, self._seconds() - began)
+        self._meter.took(name, self._seconds() - began)
 
     def submission(self, kind: str, command_id: bytes, trace: bytes | None) -> AbstractContextManager[Any]:
         """The submission of an outcome, where it belongs to a trace."""

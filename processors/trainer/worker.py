@@ -28,7 +28,7 @@ from processors.trainer.runs import Runs, RunView
 from processors.trainer.samples import Samples
 from processors.trainer.settings import Settings
 from processors.trainer.turns import Turns
-from processors.trainer.watch import Watch
+from processors.trainer.watch import REPLAY, Watch
 from producers.feed import Feed
 from producers.submitter import Submitter
 from schemas import commands as c
@@ -274,7 +274,8 @@ class Worker:
         self._make_room(live)
 
     def _replay(self, live: LiveRun, replay: Replay) -> None:
-        command = replay.advance(live, self._operations)
+        with self._watch.timed(REPLAY):
+            command = replay.advance(live, self._operations)
         if command is not None:
             live.replay, live.stopped = None, isinstance(command, c.FailReplay)
             self._outbox.send(outcome_of(live, command, f"replay/{live.view.run_id}".encode()))
