@@ -98,6 +98,26 @@ def test_a_trainer_that_dies_is_replaced_and_what_was_lost_is_said(live: LiveSer
     assert lost["error"]["last_durable_step"] == 0
 
 
+def awaited(client: httpx.Client, export_id: str) -> dict[str, Any]:
+    for _ in range(6):
+        made: dict[str, Any] = client.get(f"/v1/exports/{export_id}", params={"wait": 30}).json()
+        if made["status"] != "pending":
+            break
+    return made
+
+
+def test_a_real_server_hands_a_checkpoint_out_as_a_folder_and_merged(client: httpx.Client) -> None:
+    run = client.post("/v1/training_clients", json={"model_ref": "tiny"}).json()["training_client_id"]
+    saved = client.post(f"/v1/training_clients/{run}/save_state", json={"name": "first"}).json()
+    artifact = finished(client, saved)["result"]["artifact_id"]
+    for kind, name in (("peft", "adapter_config.json"), ("merged", "config.json")):
+        asked = client.post(f"/v1/artifacts/{artifact}/exports", json={"format": kind}).json()
+        made = awaited(client, asked["export_id"])
+        assert made["status"] == "ready", made
+        answer = client.get(f"/v1/exports/{asked['export_id']}/files/{name}", headers={"Range": "bytes=0-0"})
+        assert (answer.status_code, answer.content) == (206, b"{")
+
+
 def test_a_second_server_on_the_same_data_dir_is_refused_by_epoch(live: LiveServer, client: httpx.Client) -> None:
     second = tensorguard("server", "--data-dir", live.data_dir, "--port", "0", check=False)
     assert second.returncode == 1

@@ -10,11 +10,12 @@ import torch
 
 from processors.catalogue import model_dir
 from processors.catalogue.register import take_in
+from processors.exporter.checkpoints import Checkpoints
 from processors.exporter.merge import make_merged
 from processors.exporter.merging import Merger, Task
 from processors.exporter.orders import BaseFacts, Desk, Order
 from processors.exporter.store import ExportStore
-from processors.exporter.workbench import Checkpoints, Workbench
+from processors.exporter.workbench import Workbench
 from processors.trainer.adapter import Adapter
 from processors.trainer.base_model import SharedBase
 from processors.trainer.checkpoints import Checkpoints as Saved

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 from tensorguard.artifact import CheckpointDamagedError
 
+from processors.exporter.checkpoints import Checkpoints
 from processors.exporter.errors import BaseModelUnknownError, ExportError, NothingToExportError
 from processors.exporter.exporter import Exporter
 from processors.exporter.merging import Merger
 from processors.exporter.orders import Desk
-from processors.exporter.workbench import Checkpoints, Workbench
+from processors.exporter.workbench import Workbench
 from schemas import commands as c
 from schemas.types import LoraSpec
 from tests.exporter.checkpoints import TENANT, Shop, Trained
