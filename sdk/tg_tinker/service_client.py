@@ -28,6 +28,7 @@ from tg_tinker.types import (
     ArtifactInfo,
     AuditLogEntry,
     Future,
+    ModelInfo,
     Package,
     SamplerInfo,
     TrainingClientInfo,
@@ -275,6 +276,14 @@ class ServiceClient:
         """As :meth:`export_artifact`."""
         wanted = exports.Wanted(artifact_id, Path(path), format, timeout, report)
         return await self._transport.run_async(exports.export(self._transport.around, wanted))
+
+    def list_models(self) -> list[ModelInfo]:
+        """The catalogue: what a run may start from, by name."""
+        return self._transport.run(self._list(ModelInfo, "models", None))
+
+    async def list_models_async(self) -> list[ModelInfo]:
+        """As :meth:`list_models`."""
+        return await self._transport.run_async(self._list(ModelInfo, "models", None))
 
     def get_tokenizer(self, model: str, *, cache_dir: Path | str | None = None) -> Tokenizer:
         """The tokenizer of a catalogue model, fetched once and kept in ``cache_dir`` (None: ``~/.cache/tensorguard``).

@@ -429,6 +429,8 @@ def _get(simulator: Simulator, seen: Seen) -> tuple[int, Any]:  # noqa: C901, PL
             return 200, _page([entry for entry in simulator.audit() if event in (None, entry["event"])], seen)
         case ["artifacts"]:
             return 200, {"items": [], "next_cursor": None}
+        case ["models"]:
+            return 200, {"items": [_described_model()], "next_cursor": None}
         case ["models", *rest]:
             return 200, _model(simulator, rest)
         case ["packages", package_id] if package_id in simulator.packages:
@@ -438,6 +440,11 @@ def _get(simulator: Simulator, seen: Seen) -> tuple[int, Any]:  # noqa: C901, PL
         case ["packages", package_id, "receipt"] if package_id in simulator.packages:
             return 200, b"c2sp.org/tlog-proof@v1\n"
     raise ProblemError("not_found", 404)
+
+
+def _described_model() -> Json:
+    more = {"tokenizer_digest": "ef" * 32, "parameters": 1000, "dtype": "float32", "source": None, "files": []}
+    return {**MODEL, **more, "name": "small", "has_chat_template": True, "registered_at": NOW}
 
 
 def _model(simulator: Simulator, segments: list[str]) -> Any:

@@ -32,6 +32,7 @@ def _json(capsys: Captured, *arguments: str | Path) -> Any:
 def test_a_whole_session_by_commands(server: Simulator, capsys: Captured, tmp_path: Path) -> None:
     batch = tmp_path / "batch.json"
     batch.write_text(json.dumps(BATCH))
+    assert [model["name"] for model in _json(capsys, "models")] == ["small"]
     run_id = _json(capsys, "clients", "create", "small")["training_client_id"]
     assert _json(capsys, "forward-backward", run_id, batch)["loss"] == 2.5
     assert _json(capsys, "forward", run_id, batch)["loss"] == 1.0

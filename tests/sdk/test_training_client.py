@@ -11,6 +11,7 @@ from tensorguard import commitment
 from tg_tinker import (
     DPConfig,
     ForwardBackwardResult,
+    ModelInfo,
     SamplingConfig,
     ServiceClient,
     TrainingClient,
@@ -35,6 +36,16 @@ def test_a_run_is_created_found_listed_and_closed(client: ServiceClient, trainin
     with pytest.raises(errors.RunClosedError):
         training.optim_step()
     assert training.close().status == "closed"
+
+
+def test_the_catalogue_says_what_a_run_may_start_from(simulator: Simulator, client: ServiceClient) -> None:
+    async def listed() -> list[ModelInfo]:
+        async with ServiceClient(simulator.url, simulation.API_KEY, retry=QUICK) as other:
+            return await other.list_models_async()
+
+    (model,) = client.list_models()
+    assert (model.name, model.max_positions, model.has_chat_template) == ("small", 512, True)
+    assert asyncio.run(listed()) == [model]
 
 
 def test_the_primitives_give_their_typed_results(training: TrainingClient) -> None:

@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(futures, name="futures")
     app.add_typer(artifacts, name="artifacts")
     app.add_typer(packages, name="packages")
+    app.command("models")(list_models)
     app.command("audit-logs")(audit_logs)
 
 
@@ -176,6 +177,13 @@ def download_package(
         client.download_package(package_id, out)
         client.download_receipt(package_id, receipt)
     show({"package": str(out), "receipt": str(receipt)}, as_json=as_json)
+
+
+def list_models(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """The catalogue: what a run may start from."""
+    columns = ("name", "architecture", "dtype", "parameters", "max_positions", "has_chat_template")
+    with connect(context) as client:
+        show_all(client.list_models(), columns, as_json=as_json)
 
 
 def audit_logs(

@@ -57,6 +57,18 @@ class ModelFacts(Answer):
     manifest_digest: str
 
 
+class ModelInfo(ModelFacts):
+    """A model of the catalogue. ``source`` is the hub's id and revision that it came from, None for a local folder."""
+
+    name: str
+    tokenizer_digest: str
+    parameters: int
+    dtype: str
+    source: str | None = None
+    has_chat_template: bool = False
+    registered_at: datetime
+
+
 class TokenizerFile(Answer):
     """One file of a tokenizer: its name, its SHA-256 as hex, its size in bytes."""
 
