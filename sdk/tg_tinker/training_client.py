@@ -1,9 +1,11 @@
 """A training run: a few primitives, each of which is accepted at once and finishes later.
 
 The run executes its operations strictly in the order in which they were accepted, so a loop may send the next batch
-before it reads the result of the last. After a crash of the server the run stands at its last durable step. The next
-call then raises :class:`RunRolledBackError` once; a lost future raises :class:`OperationLostError`. Both name that
-step, and both move this client to the run's new generation: the caller sends again what was lost and goes on.
+before it reads the result of the last. After a crash the server does again what no checkpoint covers, and calls and
+futures go on as if nothing had happened. Where it cannot (``batch_retention="memory"``, or inputs that are damaged) the
+run stands at its last durable step: the next call raises :class:`RunRolledBackError` once; a lost future raises
+:class:`OperationLostError`. Both name that step, and both move this client to the run's new generation: the caller
+sends again what was lost and goes on.
 """
 
 from __future__ import annotations

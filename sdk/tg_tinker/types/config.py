@@ -84,6 +84,9 @@ class TrainingConfig(Settings):
     ``lora_config=None`` asks for full fine-tuning. The same seed, inputs and machine give the same adapter.
     ``gradient_accumulation_steps`` is how many ``forward_backward`` come before each step (None: as many as you like).
     ``start_artifact_id`` names a checkpoint of the same model and shape whose weights the run begins from.
+    ``batch_retention`` says what a killed server leaves of the inputs that no checkpoint covers yet: ``sealed`` keeps
+    them encrypted until one does, so that nothing is lost; ``memory`` writes none of them to a disk, so that a run goes
+    back to its last durable step; None takes the server's default.
     ``metadata`` is free JSON, sealed under the tenant's key and never on the ledger.
     """
 
@@ -96,4 +99,5 @@ class TrainingConfig(Settings):
     max_steps: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
     start_artifact_id: str | None = None
+    batch_retention: Literal["sealed", "memory"] | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
