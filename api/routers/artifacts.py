@@ -49,7 +49,7 @@ async def get_artifact(artifact_id: str, caller: Reader, platform: PlatformOf) -
     return await run_in_threadpool(get)
 
 
-@router.delete("/{artifact_id}", status_code=202, responses=errors(404, 409))
+@router.delete("/{artifact_id}", status_code=202, responses=errors(404, 409, 429, 507))
 async def delete_artifact(
     artifact_id: str, caller: Trainer, ask: Annotated[Asking, Depends()], platform: PlatformOf
 ) -> r.ArtifactInfo:

@@ -21,6 +21,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.schemas import APIOperation
 
 from api.quotas import QuotaLimits
+from schemas.commands import RecordArtifactExported
 from tests.support.doors import TENANT, Doors, batch, copy_installation, enrol_device, open_doors
 
 CASES = 2000
@@ -74,7 +75,11 @@ def known(opened: Doors) -> Known:
     device = enrol_device(opened.worker, "reader", bytes(32))
     wanted = {"artifact_id": artifact, "recipients": [device.key_id.hex()]}
     package = opened.post("/v1/packages", wanted)["package_id"]
+    export = bytes.fromhex(opened.post(f"/v1/artifacts/{artifact}/exports")["export_id"])
+    listing = opened.platform.exports.write(TENANT, export, [("tiny", [b"weights"])])
+    opened.worker.say("packager", RecordArtifactExported(run, export, listing.digest, listing.size_bytes))
     return {
+        "export_id": export.hex(),
         "training_client_id": run,
         "future_id": future["future_id"],
         "artifact_id": artifact,
