@@ -22,6 +22,7 @@ from processors.blobs.file import FileBlobStore
 from processors.channel import SideChannel
 from processors.exporter.store import ExportStore
 from processors.keys.file import FileKeyProvider
+from processors.retention import Retention
 from producers.installation import Installation
 from producers.sequencer.observing import DecisionLog, DecisionSpans
 from producers.submitter import Submitter
@@ -151,6 +152,11 @@ class Platform:
     def projector_keeps_up(self) -> bool:
         """Whether the views answer for all that was committed, but for what is in flight."""
         return self.projector.failure() is None and self.projector.wait_for_all(KEEPING_UP_SECONDS)
+
+    def retention(self) -> Retention:
+        """The processor that destroys what lies beside the ledger once nothing can need it."""
+        blobs, kept = FileBlobStore(self.installation.blobs_dir), self.installation.settings.checkpoints_kept
+        return Retention(blobs, self.inputs, self.results, kept, self.installation.clock)
 
     def close(self) -> None:
         """Give back files and handles, and send the last spans."""

@@ -196,7 +196,13 @@ def _start_parts(stack: ExitStack, platform: Platform, doors: Doors) -> None:
         platform.submitter.ensure_chain(PLATFORM)
         opened.set()
 
-    for part in (sequencer, projector, Part("opening", open_platform_chain, doors.fail), runner):
+    def retain(stop: threading.Event) -> None:
+        for chain in engine.chains():  # those of an older build do not know the role of retention yet
+            platform.submitter.ensure_chain(chain)
+        EmbeddedRunner(installation, engine, [platform.retention()]).run(stop)
+
+    retention = Part("retention", retain, doors.fail)
+    for part in (sequencer, projector, Part("opening", open_platform_chain, doors.fail), runner, retention):
         stack.enter_context(part.running())
     seat = TrainerSeat(installation.data_dir, platform.channel, dispatcher, installation.producer("worker"))
     supervisor = _children(installation.data_dir, seat)
@@ -206,6 +212,7 @@ def _start_parts(stack: ExitStack, platform: Platform, doors: Doors) -> None:
     platform.checks.update(
         sequencer=lambda: sequencer.alive and opened.is_set(),
         dispatcher=lambda: runner.alive,
+        retention=lambda: retention.alive,
         signer=lambda: engine.checkpoint(PLATFORM) is not None and supervisor.alive("signer"),
         packager=lambda: supervisor.alive("packager"),
         trainer=lambda: seat.ready,

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from schemas.base import Event
 
 SEALED = "sealed"
-REMEMBERED_AUTOMATIC = 8
-"""Automatic checkpoints of a run that stay in mind: those that are kept, and some that a crash left behind."""
 
 
 @dataclass(slots=True)
@@ -66,7 +64,6 @@ class RunView:
     closed: bool = False
     durable: bytes | None = None
     durable_op_seq: int = 0
-    automatic: list[bytes] = field(default_factory=list)
     undurable: list[Change] = field(default_factory=list)
 
     @property
@@ -99,7 +96,6 @@ class Runs:
         self.manifests: dict[tuple[str, bytes], bytes] = {}
         self.artifact_keys: dict[bytes, bytes] = {}
         self.dtypes: dict[tuple[str, bytes], str] = {}
-        self._referenced: set[tuple[str, bytes]] = set()
 
     def fold(self, recorded: Recorded) -> RunView | None:
         """Take one record; the run that it is about, if it is about one."""
@@ -112,26 +108,13 @@ class Runs:
             self.artifact_keys[event.key_id] = event.public_key
         if isinstance(event, e.ModelRegistered):
             self.dtypes[event.name, event.manifest_digest] = event.dtype
-        self._remember_artifacts(recorded.chain, event)
+        if isinstance(event, e.CheckpointSaved):
+            self.manifests[recorded.chain, event.artifact_id] = event.manifest_digest
         found = self.views.get((recorded.chain, getattr(event, "run_id", "")))
         fold = _FOLDS.get(type(event))
         if found and fold:
             fold(found, event, recorded)
         return found
-
-    def _remember_artifacts(self, chain: str, event: Any) -> None:
-        if isinstance(event, e.CheckpointSaved):
-            self.manifests[chain, event.artifact_id] = event.manifest_digest
-        elif isinstance(event, e.LoadStateSubmitted | e.PackageRequested):
-            self._referenced.add((chain, event.artifact_id))
-
-    def superseded(self, view: RunView, keep: int) -> list[bytes]:
-        """Automatic checkpoints of a run beyond the newest few that nothing rests on; forgotten by this call."""
-        in_use = {other.durable for other in self.views.values() if other.chain == view.chain}
-        old = view.automatic[: max(0, len(view.automatic) - keep)]
-        free = [a for a in old if a not in in_use and (view.chain, a) not in self._referenced]
-        view.automatic = [artifact for artifact in view.automatic if artifact not in free]
-        return free
 
 
 def _leased(view: RunView, event: e.RunLeaseGranted, _recorded: Recorded) -> None:
@@ -170,8 +153,6 @@ def _now_durable(view: RunView, artifact: bytes, op_seq: int) -> None:
 def _saved(view: RunView, event: e.CheckpointSaved, recorded: Recorded) -> None:
     if event.operation_id is not None:
         _finished(view, event, recorded)
-    else:
-        view.automatic = [*view.automatic, event.artifact_id][-REMEMBERED_AUTOMATIC:]
     if event.includes_optimizer and event.through_op_seq >= view.durable_op_seq:
         _now_durable(view, event.artifact_id, event.through_op_seq)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Automatic checkpoints: after so many steps or seconds, and how many of them are kept per run.
+    """Automatic checkpoints: after so many steps or seconds.
 
     Larger values write less and lose more after a crash. ``adapters_in_memory`` is how many runs' adapters stay in
     memory, ``adapter_bytes`` how many bytes they may have together; ``compute`` says where and how.
@@ -21,7 +21,6 @@ class Settings:
 
     checkpoint_steps: int = 20
     checkpoint_seconds: float = 30.0
-    checkpoints_kept: int = 3
     adapters_in_memory: int = 64
     adapter_bytes: int | None = None
     compute: Compute = field(default_factory=Compute)
@@ -33,7 +32,6 @@ class Settings:
         return cls(
             settings.checkpoint_every_steps,
             settings.checkpoint_every_seconds,
-            settings.checkpoints_kept,
             settings.max_adapters_in_memory,
             settings.max_adapter_bytes,
             compute,

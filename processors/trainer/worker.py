@@ -178,8 +178,6 @@ class Worker:
             case e.RunRolledBack():
                 self._forget_inputs(view, before)
                 self._start_over(view)
-            case e.CheckpointSaved():
-                self._prune(view)
         if view.closed and not view.pending:
             self._retire(view)
 
@@ -293,11 +291,6 @@ class Worker:
         live.used_at = self._seconds()
         settings = self._settings
         make_room(self._live.values(), settings.adapters_in_memory, settings.adapter_bytes, self._automatic.start)
-
-    def _prune(self, view: RunView) -> None:
-        if (view.chain, view.run_id) in self._live:
-            for artifact_id in self._runs.superseded(view, self._settings.checkpoints_kept):
-                self._checkpoints.delete(view.chain, artifact_id)
 
     def _leave(self) -> None:
         """Make the last steps of every run durable; the ledger takes their records when it next decides."""

@@ -165,7 +165,7 @@ class Settings(BaseSettings):
         About((TRAINER,), "an automatic checkpoint after so many seconds with a new step"),
     ] = 30.0
     checkpoints_kept: Annotated[
-        PositiveInt, About((TRAINER,), "automatic checkpoints kept per run; named ones are all kept")
+        PositiveInt, About((SERVER,), "automatic checkpoints kept per run; named ones are all kept")
     ] = 3
     batch_retention: Annotated[
         Literal["sealed", "memory"],

@@ -66,21 +66,6 @@ def test_what_killed_workers_stored_and_nobody_recorded_is_removed(platform: Tin
     assert not begun.exists()
 
 
-def _saved_at(platform: TinyPlatform, step: int) -> None:
-    platform.wait_for("r1", lambda event: isinstance(event, e.CheckpointSaved) and event.step == step)
-
-
-def test_of_a_removed_checkpoint_no_folder_stays(platform: TinyPlatform) -> None:
-    with platform.worker(checkpoint_steps=1, checkpoint_seconds=1000.0, checkpoints_kept=1):
-        run = platform.create_run("r1")
-        for seed in range(3):
-            step = run.train(seed=seed, steps=1)[0]
-            _saved_at(platform, step.step)
-        run.outcome(run.sample(["x"]))
-    saved = [event for event in platform.events("r1") if isinstance(event, e.CheckpointSaved)]
-    assert {path.name for path in _blobs(platform).iterdir()} == {saved[-1].artifact_id.hex()}
-
-
 def test_a_state_that_was_loaded_without_its_optimizer_becomes_durable(platform: TinyPlatform) -> None:
     with platform.worker(checkpoint_steps=1000, checkpoint_seconds=0.2):
         run = platform.create_run("r1")

@@ -69,18 +69,16 @@ def _saved_at(platform: TinyPlatform, step: int) -> None:
     platform.wait_for("r1", lambda event: isinstance(event, e.CheckpointSaved) and event.step == step)
 
 
-def test_automatic_checkpoints_come_every_few_steps_and_only_the_newest_stay(platform: TinyPlatform) -> None:
-    with platform.worker(checkpoint_steps=1, checkpoint_seconds=1000.0, checkpoints_kept=2):
+def test_automatic_checkpoints_come_every_few_steps(platform: TinyPlatform) -> None:
+    with platform.worker(checkpoint_steps=1, checkpoint_seconds=1000.0):
         run = platform.create_run("r1")
-        named = run.outcome(run.save_state("mine"))
+        run.outcome(run.save_state("mine"))
         for seed in range(5):
             step = run.train(seed=seed, steps=1)[0].step
             _saved_at(platform, step)
         run.outcome(run.sample(["x"]))
     saved = [event for event in platform.events("r1") if isinstance(event, e.CheckpointSaved)]
     assert [event.step for event in saved] == [0, 1, 2, 3, 4, 5]
-    kept = {path.parent.name for path in (platform.installation.data_dir / "blobs" / TENANT).glob("*/manifest.json")}
-    assert kept == {event.artifact_id.hex() for event in (named, *saved[-2:])}
 
 
 def test_a_pause_makes_the_last_steps_durable(platform: TinyPlatform) -> None:
