@@ -79,15 +79,26 @@ def test_a_layer_that_the_model_lacks_is_refused_at_creation(client: httpx.Clien
     assert "q_proj" in answer.json()["detail"]
 
 
-def test_a_trainer_that_dies_is_replaced_and_what_was_lost_is_said(live: LiveServer, client: httpx.Client) -> None:
-    run = client.post("/v1/training_clients", json={"model_ref": "tiny"}).json()["training_client_id"]
-    base = f"/v1/training_clients/{run}"
+def test_a_trainer_that_dies_is_replaced_and_only_what_was_kept_in_memory_is_lost(
+    live: LiveServer, client: httpx.Client
+) -> None:
     ids = [[1, 2, 3, 4]]
     batch = {"input_ids": ids, "attention_mask": [[1] * 4], "labels": ids}
-    forward = client.post(f"{base}/forward_backward", json={"batch": batch}).json()
-    assert finished(client, forward)["status"] == "completed"
+
+    def begun(**settings: str) -> tuple[str, dict[str, Any]]:
+        run = client.post("/v1/training_clients", json={"model_ref": "tiny", **settings}).json()
+        base = f"/v1/training_clients/{run['training_client_id']}"
+        forward = client.post(f"{base}/forward_backward", json={"batch": batch}).json()
+        assert finished(client, forward)["status"] == "completed"
+        return base, forward
+
+    base, forward = begun(batch_retention="memory")
+    sealed_base, sealed = begun()
     live.kill_child("processors.trainer")
     live.wait_ready()
+    step = client.post(f"{sealed_base}/optim_step", json={"generation": 0}).json()
+    assert finished(client, step)["result"]["step"] == 1
+    assert client.get(f"/v1/futures/{sealed['future_id']}").json()["status"] == "completed"
     again = client.post(f"{base}/forward_backward", json={"batch": batch, "generation": 0})
     lost = client.get(f"/v1/futures/{forward['future_id']}").json()
     if again.status_code == 202:  # it was taken in before the new lease: then it is lost with the others, or completes

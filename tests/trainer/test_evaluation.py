@@ -43,7 +43,9 @@ def test_an_evaluation_gives_the_loss_and_every_tokens_log_probability(new_adapt
     model = adapter.base.activate(adapter.name, training=False)
     for row, logprobs in zip(rows, found.logprobs, strict=True):
         with torch.no_grad():
-            logits_TV = model(input_ids=torch.tensor([row.tokens])).logits[0].log_softmax(-1)
+            logits_TV = (
+                model(input_ids=torch.tensor([row.tokens], device=adapter.base.device)).logits[0].log_softmax(-1)
+            )
         wanted = [float(logits_TV[place, token]) for place, token in enumerate(row.tokens[1:])]
         assert logprobs[0] is None
         assert logprobs[1:] == pytest.approx(wanted, abs=1e-5)

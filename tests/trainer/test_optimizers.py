@@ -46,7 +46,7 @@ def test_steps_equal_a_hand_written_loops(
     wanted_losses, wanted = hand_written(model_dir, BATCHES, LORA, spec)
     assert losses == pytest.approx(wanted_losses, abs=1e-5)
     for name, tensor in wanted.items():
-        torch.testing.assert_close(adapter.weights()[name], tensor, atol=1e-5, rtol=0)
+        torch.testing.assert_close(adapter.weights()[name].cpu(), tensor, atol=1e-5, rtol=0)
 
 
 @optimizers
@@ -64,7 +64,7 @@ def test_a_restored_run_goes_on_bit_for_bit(spec: OptimizerSpec, lora: LoraSpec 
 
 
 def _state(adapter: Adapter) -> dict[str, bytes]:
-    return {name: t.numpy().tobytes() for name, t in adapter.tensors(include_optimizer=True).items()}
+    return {name: t.cpu().numpy().tobytes() for name, t in adapter.tensors(include_optimizer=True).items()}
 
 
 @optimizers

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def _state(adapter: Adapter) -> dict[str, bytes]:
     held = {**adapter.tensors(include_optimizer=True), **{f"gradient/{n}": g for n, g in adapter.gradients.items()}}
-    return {name: tensor.numpy().tobytes() for name, tensor in held.items()}
+    return {name: tensor.cpu().numpy().tobytes() for name, tensor in held.items()}
 
 
 def _tiny_eps() -> OptimizerSpec:
