@@ -65,7 +65,7 @@ class SharedBase:
         torch.nn.Module.to(self.base, self.device).requires_grad_(False)
         own_memory(self.base)
         if compute.gradient_checkpointing:
-            self.base.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+            self.base.activation_checkpointing_enable({"use_reentrant": False})
         self.compute = compute
         self.tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         self._stored = linear_modules(directory)
