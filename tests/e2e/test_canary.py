@@ -6,13 +6,16 @@ import json
 import struct
 from pathlib import Path
 
+import pytest
 from tg_tinker import LoRAConfig, OptimizerConfig, SamplingConfig, ServiceClient, TrainingConfig
 
+from processors.keys.master import unwrap_kek
 from producers.installation import Installation
 from tests.support.artifacts import open_checkpoint
 from tests.support.server import LiveServer, tensorguard, tensorguard_json
 from tests.support.tiny_model import build_tiny_model
 
+PASSPHRASE = "a wren in the bell tower"
 CANARY = "the heron counts its own feathers at midnight"
 TOKENS = [11, 97, 23, 89, 31, 83, 41, 79, 43, 73, 47, 71]
 
@@ -31,8 +34,11 @@ def _files(root: Path) -> list[Path]:
     return [path for path in root.rglob("*") if path.is_file() and "models" not in path.relative_to(root).parts]
 
 
-def test_neither_batch_nor_prompt_nor_weight_is_found_after_a_session(tmp_path: Path) -> None:
+def test_neither_batch_nor_prompt_nor_weight_nor_key_is_found_after_a_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data_dir = tmp_path / "data"
+    monkeypatch.setenv("TG_KEY_MASTER", PASSPHRASE)
     tensorguard("models", "add", "tiny", build_tiny_model(tmp_path / "model"), "--data-dir", data_dir)
     key = tensorguard_json("keys", "issue", "--data-dir", data_dir, "--tenant", "acme")["api_key"]
     server = LiveServer(data_dir, tmp_path / "server.log", {"TG_CHECKPOINT_EVERY_STEPS": "1"}).start()
@@ -61,6 +67,8 @@ def test_neither_batch_nor_prompt_nor_weight_is_found_after_a_session(tmp_path: 
         "tokens": _forms_of_tokens(TOKENS),
         "weight": weights,
         "key": [key.encode()],
+        "passphrase": [PASSPHRASE.encode()],
+        "key-encryption key": [_kek(data_dir), _kek(data_dir).hex().encode()],
     }
     if len(samples.samples[0].completion) >= 8:
         needles["completion"] = [samples.samples[0].completion.encode()]
@@ -70,6 +78,10 @@ def test_neither_batch_nor_prompt_nor_weight_is_found_after_a_session(tmp_path: 
         content = path.read_bytes()
         for what, patterns in needles.items():
             assert not any(pattern in content for pattern in patterns), f"a {what} lies in {path.relative_to(tmp_path)}"
+
+
+def _kek(data_dir: Path) -> bytes:
+    return unwrap_kek(PASSPHRASE.encode(), (data_dir / "keys" / "kek").read_bytes())
 
 
 def _weights(data_dir: Path, artifact_id: str) -> list[bytes]:

@@ -22,7 +22,7 @@ def open_checkpoint(installation: Installation, tenant: str, artifact_id: str) -
         FileBlobStore(installation.data_dir / "blobs"),
         tenant=tenant,
         artifact_id=artifact_id,
-        dek=FileKeyProvider(installation.keys_dir).tenant_dek(tenant),
+        dek=FileKeyProvider.of(installation).tenant_dek(tenant),
         trusted=[trusted],
     )
     return bytes(plaintext)
