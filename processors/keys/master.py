@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,7 @@ FORMAT = 1
 KDF: Final = "argon2id"
 MEMORY_KIB, PASSES, LANES = 64 << 10, 3, 4
 _SALT_BYTES = 16
+_DERIVING = threading.Lock()
 _KEY = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -87,7 +89,13 @@ def _entry(data: bytes) -> tuple[bytes, bytes]:
     return salt, wrapped
 
 
-@lru_cache(maxsize=4)
 def _derived(secret: bytes, salt: bytes) -> bytes:
+    # Two derivations at once hang or fail inside OpenSSL: its threads are one pool for the whole process.
+    with _DERIVING:
+        return _derive(secret, salt)
+
+
+@lru_cache(maxsize=4)
+def _derive(secret: bytes, salt: bytes) -> bytes:
     kdf = Argon2id(salt=salt, length=wrap.KEY_BYTES, iterations=PASSES, lanes=LANES, memory_cost=MEMORY_KIB)
     return kdf.derive(secret)

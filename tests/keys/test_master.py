@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -95,10 +96,22 @@ def test_a_damaged_file_is_told_from_a_wrong_passphrase(tmp_path: Path, content:
 def test_the_derived_key_is_made_once_a_process(tmp_path: Path) -> None:
     keys = FileKeyProvider(tmp_path, SECRET)
     keys.tenant_dek("acme")
-    derived = master._derived.cache_info().misses
+    derived = master._derive.cache_info().misses
     for _ in range(3):
         FileKeyProvider(tmp_path, SECRET).tenant_dek("acme")
-    assert master._derived.cache_info().misses == derived
+    assert master._derive.cache_info().misses == derived
+
+
+def test_threads_that_open_a_kek_at_once_wait_for_one_another(tmp_path: Path) -> None:
+    dek = FileKeyProvider(tmp_path, SECRET).tenant_dek("acme")
+    master._derive.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(FileKeyProvider(tmp_path, SECRET).tenant_dek, "acme") for _ in range(4)]
+        assert {each.result(60).key for each in found} == {dek.key}
+    master._derive.cache_clear()
+    with ThreadPoolExecutor(4) as pool:  # salts of four installations
+        salts = [bytes([number] * 16) for number in range(4)]
+        assert len(set(pool.map(lambda salt: master._derived(SECRET, salt), salts))) == 4
 
 
 def test_only_children_that_open_keys_are_given_the_master_secret(monkeypatch: pytest.MonkeyPatch) -> None:
