@@ -87,6 +87,20 @@ def copy_file(source: Path, target: Path) -> None:
         raise full_or(error, ModelFileRefusedError(f"{source.name} cannot be copied.")) from error
 
 
+def move_file(source: Path, target: Path) -> None:
+    """Move a plain file of the same file system durably.
+
+    Raises:
+        ModelFileRefusedError: it cannot be moved.
+    """
+    try:
+        source.rename(target)
+        with target.open("rb") as file:
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise ModelFileRefusedError(f"{source.name} cannot be moved.") from error
+
+
 def full_or(error: OSError, otherwise: Exception) -> Exception:
     """What to raise for a failed file operation: that no space is left, or something else."""
     return CatalogueFullError("There is no space left for the model.") if error.errno in _FULL else otherwise

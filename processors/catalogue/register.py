@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tensorguard.model_manifest import digest_files, manifest_digest, tokenizer_digest
 
-from processors.catalogue.files import copy_file, discard, incoming, settle
+from processors.catalogue.files import copy_file, discard, incoming, move_file, settle
 from processors.catalogue.folder import CONFIG, choose_files
 from processors.catalogue.names import check_name
 from processors.catalogue.weights import count_parameters
@@ -43,7 +43,8 @@ def register_model(
 ) -> ModelRegistered:
     """Copy a model's folder into the catalogue and register it under a name; again is no error if nothing changed.
 
-    ``dtype`` is what runs load it in, ``source`` where the folder came from.
+    ``dtype`` is what runs load it in. A folder with a ``source``, where it came from, was made for this: its files are
+    moved.
 
     Raises:
         ModelError: the folder is no model that may come in; each reason has its own class.
@@ -105,7 +106,7 @@ def take_in(
         held = folder / "model"
         held.mkdir()
         for file in choose_files(path):
-            copy_file(file, held / file.name)
+            (copy_file if source is None else move_file)(file, held / file.name)
         command = describe(name, held, dtype=dtype, source=source)
         settle(held, installation, command.manifest_digest)
     return command
