@@ -150,7 +150,7 @@ KINDS: dict[str, Kind] = {
     "empty_gradient": Kind(
         422, "No label gave a gradient", "Send rows with labels that are not -100 behind their first token."
     ),
-    "batch_lost": Kind(409, "The batch was lost with the server", "Send it again."),
+    "batch_lost": Kind(409, "The batch is lost", "Send it again."),
     "checkpoint_damaged": Kind(
         409, "The checkpoint is damaged", "Load another checkpoint, or restore this one from a backup."
     ),
