@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tensorguard.artifact import LoraSettings
@@ -25,16 +25,25 @@ if TYPE_CHECKING:
 TARGETS = ("q_proj", "v_proj")
 
 
-@pytest.mark.parametrize("bias", ["none", "lora_only", "all"])
-def test_a_device_completes_as_the_trainer_does(bias: str, tmp_path: Path) -> None:
+WAYS: dict[str, dict[str, Any]] = {
+    "plain": {"bias": "none"},
+    "with the biases of its layers": {"bias": "lora_only"},
+    "with all biases": {"bias": "all"},
+    "rslora": {"bias": "none", "use_rslora": True},
+    "dora": {"bias": "none", "use_dora": True},
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_a_device_completes_as_the_trainer_does(way: dict[str, Any], tmp_path: Path) -> None:
     model = build_tiny_model(tmp_path / "biased", biases=True)
     optimizer = OptimizerSpec("adamw", 2e-2, 0.01, 0.9, 0.999, 1e-8)
-    adapter = Adapter(SharedBase(model), LoraSpec(4, 8.0, 0.0, TARGETS, bias), optimizer, 7)
+    adapter = Adapter(SharedBase(model), LoraSpec(4, 8.0, 0.0, TARGETS, **way), optimizer, 7)
     for op_seq in range(4):
         forward_backward(adapter, random_rows(op_seq), seed=op_seq)
         optim_step(adapter, op_seq)
     image = pack(adapter.weights(), {})
-    lora = LoraSettings(rank=4, alpha=8.0, dropout=0.0, target_modules=list(TARGETS), bias=bias)
+    lora = LoraSettings(rank=4, alpha=8.0, dropout=0.0, target_modules=list(TARGETS), **way)
     runner = Runner(model, lora)
     runner.attach(Weights(memoryview(image), tensors.parse(image)[0], locked=True))
     base = adapter.base
