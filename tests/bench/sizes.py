@@ -71,6 +71,16 @@ class ReadsSize:
 
 
 @dataclass(frozen=True, slots=True)
+class SamplingSize:
+    """``requests`` of one prompt each, and how many tokens at most come of one."""
+
+    model: ModelSize
+    requests: int
+    tokens: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
 class StartSize:
     """How many cold starts."""
 
@@ -97,6 +107,7 @@ class Sizes:
     retention: TrainingSize
     reads: ReadsSize
     start: StartSize
+    sampling: SamplingSize
     watching: WatchingSize
 
 
@@ -109,6 +120,7 @@ FULL = Sizes(
     retention=TrainingSize(ModelSize(256, 6), rows=12, columns=128, steps=10, rounds=9),
     reads=ReadsSize(rate=500, seconds=10, runs=20, rounds=3),
     start=StartSize(rounds=3),
+    sampling=SamplingSize(ModelSize(256, 4), requests=16, tokens=64, rounds=5),
     watching=WatchingSize(requests=100, rounds=7),
 )
 TINY = Sizes(
@@ -120,5 +132,6 @@ TINY = Sizes(
     retention=TrainingSize(ModelSize(32, 2), rows=2, columns=16, steps=2, rounds=1),
     reads=ReadsSize(rate=20, seconds=1, runs=1, rounds=1),
     start=StartSize(rounds=1),
+    sampling=SamplingSize(ModelSize(32, 2), requests=3, tokens=4, rounds=1),
     watching=WatchingSize(requests=2, rounds=1),
 )
