@@ -41,7 +41,7 @@ class Source:
         return cls(run.model, run.manifest_digest, run.tokenizer_digest, lora, start)
 
 
-def create(run_id: str, source: Source, seed: int, metadata: bytes | None) -> commands.CreateRun:
+def create(run_id: str, source: Source, seed: int, retention: str, metadata: bytes | None) -> commands.CreateRun:
     """The command that opens a sampler: a run that only samples."""
     return commands.CreateRun(
         run_id=run_id,
@@ -55,6 +55,7 @@ def create(run_id: str, source: Source, seed: int, metadata: bytes | None) -> co
         max_steps=None,
         seed=seed,
         metadata_commitment=metadata,
+        batch_retention=retention,
         trainable=False,
         start=source.start,
     )

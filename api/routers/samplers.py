@@ -35,7 +35,7 @@ def _create(platform: Platform, asked: Asked, config: q.SamplerConfig) -> r.Samp
     source = _of_model(platform, config) if config.model_ref else _of_artifact(platform, asked.caller, config)
 
     def command(metadata: bytes | None) -> commands.CreateRun:
-        return sampling.create(run_id, source, config.seed, metadata)
+        return sampling.create(run_id, source, config.seed, platform.installation.settings.batch_retention, metadata)
 
     platform.submission.send_sealed(asked, Sealed(config.metadata, run_id), command)
     return _info(platform, _sampler(platform, asked.caller, run_id))
