@@ -11,15 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
 
 from tg_tinker import FutureHandle, LoRAConfig, OptimizerConfig, SamplingConfig, TrainingClient, TrainingConfig
-from tg_tinker.errors import RollbackError, TGTinkerError
-from tg_tinker.types import ForwardBackwardResult, OperationResult, OptimStepResult
+from tg_tinker.types import ForwardBackwardResult, OptimStepResult
 from tokenizers import Tokenizer
 
 from api.demo.corpus import docstring_corpus
-from api.demo.errors import PartFailedError, TextTooShortError
+from api.demo.errors import TextTooShortError
 
 END_OF_TEXT = "<|endoftext|>"
 ROWS, WINDOW = 16, 128
@@ -29,9 +27,7 @@ LEARNING_RATE = 5e-3
 WARM_UP = 5
 IN_FLIGHT = 3
 PATIENCE = 120.0
-ATTEMPTS = 3
 
-R = TypeVar("R", bound=OperationResult)
 Batch = dict[str, list[list[int]]]
 Progress = Callable[[int, float], None]
 Pair = tuple[FutureHandle[ForwardBackwardResult], FutureHandle[OptimStepResult]]
@@ -114,8 +110,8 @@ def _finish(pair: Pair, progress: Progress) -> None:
 
 
 def held_out_loss(run: TrainingClient, data: Dataset) -> float:
-    """The mean loss over the held-out rows, as the server computes it; no step is made, so nothing is learnt."""
-    handles = [(run.forward_backward(batch), len(batch["input_ids"])) for batch in data.held_out]
+    """The mean loss over the held-out rows; evaluation only, so nothing is learnt from them."""
+    handles = [(run.forward(batch), len(batch["input_ids"])) for batch in data.held_out]
     total = sum(handle.result(PATIENCE).loss * rows for handle, rows in handles)
     return total / sum(rows for _, rows in handles)
 
@@ -124,22 +120,3 @@ def completions(run: TrainingClient, prompts: Sequence[str]) -> list[str]:
     """What the run's present adapter makes of the prompts."""
     drawn = SamplingConfig(max_tokens=40, temperature=0.6, top_p=0.9, seed=5)
     return [sample.completion for sample in run.sample(list(prompts), drawn).result(PATIENCE).samples]
-
-
-def again_after_rollback(action: Callable[[], FutureHandle[R]]) -> R:
-    """Do what follows a crash: a rollback is told by an error, and then the same call goes on from the durable step.
-
-    Raises:
-        PartFailedError: it is told again and again.
-    """
-    for _ in range(ATTEMPTS):
-        try:
-            return action().result(PATIENCE)
-        except RollbackError:
-            continue
-    raise PartFailedError("The run was rolled back again and again.")
-
-
-def fates(handles: Sequence[FutureHandle[Any]]) -> list[TGTinkerError | None]:
-    """What became of operations whose server was killed; None: completed."""
-    return [handle.exception(PATIENCE) for handle in handles]

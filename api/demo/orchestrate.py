@@ -15,12 +15,11 @@ from typing import Any
 
 from tensorguard.errors import UsageError
 from tg_tinker import ServiceClient, TrainingClient
-from tg_tinker.errors import RollbackError
 
 from api.demo import finetune
 from api.demo.errors import PartFailedError
 from api.demo.processes import Server, make_base_model, tensorguard
-from api.demo.report import Head, Report, SampleBeforeAfter, fall_percent
+from api.demo.report import Head, Replay, Report, SampleBeforeAfter, fall_percent
 from api.demo.screen import Screen
 
 MARKER = "made-by-tensorguard-demo"
@@ -81,8 +80,7 @@ class Outcome:
     artifact_id: str
     before: float
     after: float
-    lost: int
-    last_durable_step: int
+    replay: Replay
     samples: Sequence[SampleBeforeAfter]
 
 
@@ -139,31 +137,27 @@ def _make_base_model(places: Places, text: Path | None, scale: Scale, screen: Sc
 def _fine_tune(client: ServiceClient, server: Server, places: Places, scale: Scale, screen: Screen) -> Outcome:
     data = finetune.docstring_dataset(places.base_model)
     run = client.create_training_client(finetune.training_config(MODEL))
-    # A second run measures: losses of forward_backward are real, and a run that makes no step learns nothing.
-    judge = client.create_training_client(finetune.training_config(MODEL))
     with screen.part("Measure and sample before"):
-        before = finetune.held_out_loss(judge, data)
+        before = finetune.held_out_loss(run, data)
         screen.say(f"held-out loss {before:.3f}")
         first = finetune.completions(run, PROMPTS)
     with screen.part("Fine-tune a LoRA adapter on docstrings"):
         _train(run, data, range(1, scale.steps_before_crash + 1), scale, screen)
-        saved = run.save_state("before-the-crash").result(finetune.PATIENCE)
-        screen.say(f"checkpoint {saved.artifact_id}, {saved.size_bytes} bytes, {saved.encryption.algorithm}")
     with screen.part("Kill the server with SIGKILL, start it again, go on"):
-        lost, durable = _crash(run, data, server, scale, screen)
-        finetune.again_after_rollback(lambda: run.load_state(saved.artifact_id))
-        _train(run, data, range(scale.steps_before_crash + 1, scale.steps + 1), scale, screen)
+        _crash(run, data, server, scale, screen)
+        after_crash = scale.steps_before_crash + STEPS_IN_THE_CRASH + 1
+        _train(run, data, range(after_crash, scale.steps + 1), scale, screen)
+        replay = _replay(client, run, screen)
         final = run.save_state("final").result(finetune.PATIENCE)
+        screen.say(f"checkpoint {final.artifact_id}, {final.size_bytes} bytes, {final.encryption.algorithm}")
     with screen.part("Measure and sample after"):
-        finetune.again_after_rollback(lambda: judge.load_state(final.artifact_id))
-        after = finetune.held_out_loss(judge, data)
+        after = finetune.held_out_loss(run, data)
         screen.say(f"held-out loss {after:.3f}")
         second = finetune.completions(run, PROMPTS)
         samples = [SampleBeforeAfter(*each) for each in zip(PROMPTS, first, second, strict=True)]
         _show_samples(samples, screen)
         run.close()
-        judge.close()
-    return Outcome(final.artifact_id, before, after, lost, durable, samples)
+    return Outcome(final.artifact_id, before, after, replay, samples)
 
 
 def _train(run: TrainingClient, data: finetune.Dataset, part: range, scale: Scale, screen: Screen) -> None:
@@ -171,10 +165,8 @@ def _train(run: TrainingClient, data: finetune.Dataset, part: range, scale: Scal
         finetune.train(run, data, part, scale.steps, lambda step, loss: advance(step, scale.steps, loss))
 
 
-def _crash(
-    run: TrainingClient, data: finetune.Dataset, server: Server, scale: Scale, screen: Screen
-) -> tuple[int, int]:
-    """Kill the server in the middle of steps; how many operations were lost, and the last durable step."""
+def _crash(run: TrainingClient, data: finetune.Dataset, server: Server, scale: Scale, screen: Screen) -> None:
+    """Kill the server in the middle of steps; every step that it had accepted still comes to its result."""
     first = scale.steps_before_crash + 1
     doomed = range(first, first + STEPS_IN_THE_CRASH)
     pairs = [finetune.send_step(run, data, step, scale.steps) for step in doomed]
@@ -182,11 +174,20 @@ def _crash(
     server.kill()
     screen.say("killed; starting again")
     server.start()
-    told = [error for pair in pairs for error in finetune.fates(pair) if isinstance(error, RollbackError)]
-    lost = max((error.lost_operations or 0 for error in told), default=0)
-    durable = run.refresh().last_durable_step
-    screen.say(f"{lost} operations were lost, each is told by a typed error; the run stands at step {durable}")
-    return lost, durable
+    steps = [optim.result(finetune.PATIENCE).step for _, optim in pairs]
+    if steps != list(doomed):
+        raise PartFailedError(f"After the crash the steps are {steps}, not {list(doomed)}.")
+
+
+def _replay(client: ServiceClient, run: TrainingClient, screen: Screen) -> Replay:
+    """What the ledger says of how the run came back."""
+    stream = f"run/{run.training_client_id}"
+    found = list(client.get_audit_logs(stream=stream, event="RunReplayed"))
+    if not found:
+        raise PartFailedError("The run came back without a replay.")
+    replay = Replay(found[-1].data["steps"], found[-1].data["identical"])
+    screen.say(f"{replay.steps} steps were computed again, {'bit for bit' if replay.identical else 'but differently'}")
+    return replay
 
 
 def _show_samples(samples: Sequence[SampleBeforeAfter], screen: Screen) -> None:
@@ -270,8 +271,7 @@ def _report(
         held_out_loss_after=outcome.after,
         fall_percent=fall_percent(outcome.before, outcome.after),
         steps=scale.steps,
-        lost_operations=outcome.lost,
-        last_durable_step=outcome.last_durable_step,
+        replay=outcome.replay,
         package_bytes=package,
         device_sample=opened["sample"]["prompt"] + opened["sample"]["completion"],
         samples=outcome.samples,

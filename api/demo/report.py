@@ -34,6 +34,14 @@ class Head:
 
 
 @dataclass(frozen=True)
+class Replay:
+    """How a killed run came back: so many steps computed again, and whether each gave the adapter it had given."""
+
+    steps: int
+    identical: bool
+
+
+@dataclass(frozen=True)
 class Report:
     """Losses are nats per token on text of files that neither training has seen."""
 
@@ -44,8 +52,7 @@ class Report:
     held_out_loss_after: float
     fall_percent: float
     steps: int
-    lost_operations: int
-    last_durable_step: int
+    replay: Replay
     package_bytes: int
     device_sample: str
     samples: Sequence[SampleBeforeAfter]
@@ -68,8 +75,10 @@ def check(report: Report) -> None:
     """Whether the demo showed what it claims.
 
     Raises:
-        PartFailedError: the held-out loss did not fall enough.
+        PartFailedError: the held-out loss did not fall enough, or the killed run came back as another adapter.
     """
+    if not report.replay.identical:
+        raise PartFailedError("The killed run came back as another adapter.")
     if not report.fall_percent >= LEAST_FALL_PERCENT:
         raise PartFailedError(
             f"The held-out loss fell by {report.fall_percent:.1f} % only; {LEAST_FALL_PERCENT:g} % is the claim.",
@@ -90,14 +99,14 @@ def show(report: Report, console: Console) -> None:
 def _lines(report: Report) -> list[tuple[str, str]]:
     base = f"{report.base_held_out_loss:.3f} on unseen code after {report.base_steps} steps"
     fall = f"{report.held_out_loss_before:.3f} → {report.held_out_loss_after:.3f}, {report.fall_percent:.1f} % less"
-    lost = f"{report.lost_operations} operations lost and told so, the run went back to step {report.last_durable_step}"
+    replay = f"nothing lost; {report.replay.steps} steps computed again, bit for bit"
     ledger = f"{report.ledger_records} records, {report.ledger_bytes / 1024:.0f} KiB, verified with every decision"
     heads = "\n".join(f"{head.chain}  {head.records} records  {head.root}" for head in report.heads)
     seconds = "\n".join(f"{seconds:6.1f} s  {name}" for name, seconds in report.seconds.items())
     return [
         ("base model's loss", f"{base}; a unigram model's {report.base_unigram_loss:.3f}"),
         ("held-out loss", f"{fall} (unseen docstrings, {report.steps} LoRA steps)"),
-        ("SIGKILL", lost),
+        ("SIGKILL", replay),
         ("package", f"{report.package_bytes / 1024:.0f} KiB, opened on a device"),
         ("ledger", ledger),
         ("heads", heads),

@@ -35,7 +35,8 @@ def test_the_main_job_is_done_end_to_end(demo: tuple[Path, Report, str]) -> None
     assert report.base_held_out_loss < report.base_unigram_loss
     assert report.held_out_loss_after < report.held_out_loss_before
     assert report.fall_percent == pytest.approx(fall_percent(report.held_out_loss_before, report.held_out_loss_after))
-    assert report.last_durable_step >= SMALL.steps_before_crash
+    assert report.replay.identical
+    assert report.replay.steps >= SMALL.steps_before_crash, "nothing was durable before the kill"
     assert {head.chain for head in report.heads} == {"platform", TENANT}
     assert all(head.signed == head.records for head in report.heads)
     assert all(sample.before != sample.after for sample in report.samples)
@@ -56,7 +57,8 @@ def test_what_the_demo_leaves_can_be_looked_at(demo: tuple[Path, Report, str]) -
     assert tensorguard_json("audit", "verify", root / "ledger-export")["verified"]
     events = tensorguard_json("ledger", "show", "--data-dir", root / "data", "--chain", TENANT, "--limit", "10000")
     seen = {each["event"] for each in events}
-    assert {"RunRolledBack", "CheckpointLoaded", "PackageSigned", "PackageOpened", "RunClosed"} <= seen
+    assert {"RunReplayed", "ForwardCompleted", "CheckpointSaved", "PackageSigned", "PackageOpened", "RunClosed"} <= seen
+    assert "RunRolledBack" not in seen
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
