@@ -1,4 +1,4 @@
-"""SIGKILL at random moments of a live session: the ledger verifies, nothing acknowledged is lost or doubled."""
+"""SIGKILL at random moments of a run whose batches are in memory only: what is lost is told, nothing is doubled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from tg_tinker.errors import NothingToApplyError, RollbackError, TGTinkerError, 
 from tests.support.server import LiveServer, tensorguard, tensorguard_json
 from tests.support.tiny_model import build_tiny_model
 
-SEEDS_IN_SUITE = 10
+SEEDS_IN_SUITE = (1, 7, 5)
+"""A kill of the server, of the trainer, of the signer."""
 VICTIMS = ("server", "processors.trainer", "producers.signer", "processors.packager")
 OUTCOMES = {
     "ForwardBackwardCompleted",
@@ -139,8 +140,7 @@ def _survive(tmp_path: Path, seeds: list[int]) -> None:
                     model_ref="tiny",
                     lora_config=LoRAConfig(rank=4, alpha=8, dropout=0.0, target_modules=["q_proj", "v_proj"]),
                     optimizer=OptimizerConfig(learning_rate=1e-3),
-                    batch_size=2,
-                    gradient_accumulation_steps=1,
+                    batch_retention="memory",
                     seed=7,
                 )
             )
@@ -177,7 +177,7 @@ def _survive(tmp_path: Path, seeds: list[int]) -> None:
 
 @pytest.mark.timeout(600)
 def test_no_acknowledged_event_is_lost_or_doubled_by_kills(tmp_path: Path) -> None:
-    _survive(tmp_path, list(range(SEEDS_IN_SUITE)))
+    _survive(tmp_path, list(SEEDS_IN_SUITE))
 
 
 @pytest.mark.soak
