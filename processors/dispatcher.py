@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tensorguard.ledger.record import outcome_id
 
 from processors.base import Intent
-from schemas import events as e
+from producers.deciders.run import EVENTS, RunState, evolve
 from schemas.commands import GrantLease
+from schemas.events import CommandRejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,36 +27,16 @@ if TYPE_CHECKING:
     from schemas.base import Event
 
 KIND = "GrantLease"
-SUBMITTED: tuple[type[Any], ...] = (
-    e.ForwardBackwardSubmitted,
-    e.ForwardSubmitted,
-    e.OptimStepSubmitted,
-    e.SampleSubmitted,
-    e.SaveStateSubmitted,
-    e.LoadStateSubmitted,
-)
-FINISHED: tuple[type[Any], ...] = (
-    e.ForwardBackwardCompleted,
-    e.ForwardCompleted,
-    e.StepApplied,
-    e.SampleCompleted,
-    e.CheckpointSaved,
-    e.CheckpointLoaded,
-    e.OperationFailed,
-    e.OperationCancelled,
-)
 
 
 @dataclass(slots=True)
 class _Run:
     created: bytes
-    worker: str = ""
-    closed: bool = False
-    unfinished: int = 0
+    state: RunState
 
     def wants(self, worker: str) -> bool:
-        """Whether this run needs a lease for a worker; a closed one only to finish what it had taken."""
-        return self.worker != worker and (not self.closed or self.unfinished > 0)
+        """Whether this run needs a lease for a worker."""
+        return self.state.worker != worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +58,7 @@ class Dispatcher:
 
     name = "dispatcher"
     role = "dispatcher"
-    events: ClassVar[frozenset[type[Event]]] = frozenset(
-        {
-            e.RunCreated,
-            e.RunLeaseGranted,
-            e.RunRolledBack,
-            e.RunClosed,
-            e.CommandRejected,
-            *SUBMITTED,
-            *FINISHED,
-        }
-    )
+    events: ClassVar[frozenset[type[Event]]] = EVENTS | {CommandRejected}
 
     def __init__(self, worker: str | None = None, seconds: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
@@ -106,13 +77,23 @@ class Dispatcher:
         """Fold; nothing follows before everything is folded."""
         event: Any = recorded.event
         with self._lock:
-            if isinstance(event, e.CommandRejected):
+            if isinstance(event, CommandRejected):
                 self._refused(recorded.chain, event)
-            elif isinstance(event, e.RunCreated):
-                self._runs[recorded.chain, event.run_id] = _Run(recorded.meta.event_id)
-            elif run := self._runs.get((recorded.chain, event.run_id)):
-                _fold(run, event)
+            else:
+                self._fold((recorded.chain, event.run_id), event, recorded.meta.event_id)
         return ()
+
+    def _fold(self, key: tuple[str, str], event: Event, event_id: bytes) -> None:
+        """A closed run is kept in mind until it has nothing left to do; then it never needs a lease again."""
+        known = self._runs.get(key)
+        state = evolve(known.state if known else None, event)
+        if state is None or state.idle():
+            self._runs.pop(key, None)
+            self._asked.pop(key, None)
+        elif known is None:
+            self._runs[key] = _Run(event_id, state)
+        else:
+            known.state = state
 
     def caught_up(self) -> Sequence[Intent]:
         """A lease for every run that needs one and has not been asked for yet, or was refused some time ago."""
@@ -134,21 +115,8 @@ class Dispatcher:
         self._asked[key] = _Asked(attempt, outcome_id(trigger, KIND))
         return Intent(chain, f"run/{run_id}", GrantLease(run_id, worker), trigger, KIND)
 
-    def _refused(self, chain: str, event: e.CommandRejected) -> None:
+    def _refused(self, chain: str, event: CommandRejected) -> None:
         key = (chain, event.stream.removeprefix("run/"))
         asked = self._asked.get(key)
         if asked is not None and asked.command_id == event.command_id:
             self._asked[key] = replace(asked, again=self._seconds() + 2.0**asked.attempt)
-
-
-def _fold(run: _Run, event: Any) -> None:
-    if isinstance(event, e.RunLeaseGranted):
-        run.worker = event.worker
-    elif isinstance(event, e.RunRolledBack):
-        run.unfinished = 0
-    elif isinstance(event, e.RunClosed):
-        run.closed = True
-    elif isinstance(event, SUBMITTED):
-        run.unfinished += 1
-    elif event.operation_id is not None:
-        run.unfinished -= 1

@@ -247,9 +247,9 @@ class Worker:
                 self._beside.done_with(view, operation_id)
 
     def _retire(self, view: RunView) -> None:
-        """A closed run with nothing left to do needs no memory."""
+        """A closed run with nothing left to do, or to do again, needs no memory."""
         live = self._live.get((view.chain, view.run_id))
-        if live is not None:
+        if live is not None and live.replay is None:
             if live.dirty:
                 self._automatic.start(live)
             live.free()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -239,6 +240,29 @@ REPLAYED: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
         ),
         {**REPLAY, "lease_epoch": 3},
     ),
+    "gradients alone, since a state that had been computed with a difference": (
+        (
+            *REPLAYING,
+            make(e.RunReplayed, **REPLAY, **OTHER, adapter_digest=bytes(32)),
+            replace(saved(2), adapter_digest=bytes(32)),
+            batch(3, 2),
+            batch_done(3),
+            make(e.RunLeaseGranted, lease_epoch=3),
+        ),
+        {"lease_epoch": 3, "through_op_seq": 3, "steps": 0, "adapter_digest": bytes(32)},
+    ),
+    "steps that came after a state that was computed with a difference": (
+        (
+            *REPLAYING,
+            make(e.RunReplayed, **REPLAY, **OTHER, adapter_digest=bytes(32)),
+            batch(3),
+            batch_done(3),
+            *step_done(4, 2, b"\x21" * 32),
+            replace(saved(2), adapter_digest=bytes(32)),
+            make(e.RunLeaseGranted, lease_epoch=3),
+        ),
+        {"lease_epoch": 3, "through_op_seq": 4, "steps": 1, "adapter_digest": b"\x21" * 32},
+    ),
     "gradients alone": (
         (*DURABLE, batch(3, 2), batch_done(3), AGAIN),
         {"lease_epoch": 2, "through_op_seq": 3, "steps": 0},
@@ -265,6 +289,11 @@ NOT_REPLAYED: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "more than all": (REPLAYING, {**REPLAY, "through_op_seq": 3}, "invalid_value"),
     "too few steps": (REPLAYING, {**REPLAY, "steps": 0}, "invalid_value"),
     "identical and different": (REPLAYING, {**REPLAY, "differing_step": 1}, "invalid_value"),
+    "gradients alone, on another adapter than the durable one": (
+        (*ONE_STEP, replace(saved(2), adapter_digest=bytes(32)), batch(3, 2), batch_done(3), AGAIN),
+        {"lease_epoch": 2, "through_op_seq": 3, "steps": 0},
+        "invalid_value",
+    ),
     "identical to another adapter": (REPLAYING, {**REPLAY, "adapter_digest": bytes(32)}, "invalid_value"),
     "another, but no step of it": (REPLAYING, {**REPLAY, "identical": False}, "invalid_value"),
     "another in a step that was not replayed": (REPLAYING, {**REPLAY, **OTHER, "differing_step": 2}, "invalid_value"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from processors.trainer.device import Compute
+from schemas import commands as c
 from schemas import events as e
 from tests.support.tiny_platform import LORA, TENANT, TinyPlatform
 
@@ -159,6 +160,35 @@ def test_a_replay_by_another_plan_says_where_it_differs(platform: TinyPlatform) 
     assert "attention eager" in replay.plan.kernels
     assert replay.adapter_digest != _digests(platform, run)[2]
     assert again.step == 4
+    assert _lost(platform, run) == []
+
+
+def test_a_run_that_is_closed_meanwhile_is_computed_again_to_its_end(platform: TinyPlatform) -> None:
+    with platform.worker(**SLOW):
+        run = platform.create_run("closed", batch_retention=SEALED)
+        steps = run.train(seed=1, steps=8)
+        with platform.worker(**SLOW) as second:
+            platform.wait_for_lease("closed", second)
+            platform.ask(c.CloseRun("closed"), "closed").raise_for_outcome()
+            saved = platform.wait_for("closed", lambda event: isinstance(event, e.CheckpointSaved | e.RunRolledBack))
+    assert isinstance(saved, e.CheckpointSaved)
+    assert saved.adapter_digest == steps[-1].adapter_digest
+    assert [replay.identical for replay in _replays(platform, run)] == [True]
+
+
+def test_after_a_difference_a_checkpoint_is_what_the_next_replay_is_held_to(platform: TinyPlatform) -> None:
+    other = {**SLOW, "compute": Compute(attention="eager")}
+    with platform.worker(**SLOW):
+        run = platform.create_run("moved", batch_retention=SEALED)
+        run.train(seed=1, steps=2)
+        with platform.worker(**other) as second:
+            platform.wait_for_lease("moved", second)
+            saved = run.outcome(run.save_state("there"))
+            run.outcome(run.forward_backward(BATCHES[0]))
+            with platform.worker(**other):
+                assert isinstance(run.outcome(run.optim_step()), e.StepApplied)
+    assert [replay.identical for replay in _replays(platform, run)] == [False, True]
+    assert _replays(platform, run)[1].adapter_digest == saved.adapter_digest
     assert _lost(platform, run) == []
 
 

@@ -39,15 +39,15 @@ class Ledger:
         self.submitter = Submitter(self.installation, self.engine)
         self.submitter.ensure_chain(TENANT)
 
-    def ask(self, command: Command, run_id: str, command_id: bytes) -> None:
-        gateway = self.installation.producer("gateway")
+    def ask(self, command: Command, run_id: str, command_id: bytes, role: str = "gateway") -> None:
+        producer = self.installation.producer(role)
         envelope = make_envelope(
             command, chain=TENANT, stream=f"run/{run_id}", command_id=command_id, now=self.installation.clock()
         )
-        self.submitter.submit_and_wait(gateway, envelope).raise_for_outcome()
+        self.submitter.submit_and_wait(producer, envelope).raise_for_outcome()
 
-    def create_run(self, run_id: str) -> None:
-        command = c.CreateRun(run_id, "m", bytes(32), bytes(32), LORA, ADAMW, 1, 1, None, 0, None)
+    def create_run(self, run_id: str, **given: Any) -> None:
+        command = c.CreateRun(run_id, "m", bytes(32), bytes(32), LORA, ADAMW, 1, 1, None, 0, None, **given)
         self.ask(command, run_id, run_id.encode().ljust(16, b"\0"))
 
     def runner(self, *processors: Any) -> EmbeddedRunner:
@@ -99,6 +99,20 @@ def test_a_new_worker_takes_over_open_runs_and_those_with_work_left(ledger: Ledg
     assert ledger.leases() == [("open", "w1", 1), ("closing", "w1", 1), ("open", "w2", 2), ("closing", "w2", 2)]
     ledger.drain(ledger.runner(Dispatcher("w3")))
     assert ledger.leases()[4:] == [("open", "w3", 3)]
+
+
+def test_a_closed_run_whose_state_is_being_computed_again_is_not_left_so(ledger: Ledger) -> None:
+    ledger.create_run("a", batch_retention="sealed")
+    ledger.drain(ledger.runner(Dispatcher("w1")))
+    ledger.ask(c.SubmitForwardBackward("a", bytes(32), 1, 1, None, 0), "a", b"b" * 16)
+    ledger.ask(c.CompleteForwardBackward("a", b"b" * 16, 1, 1.0, 1.0, 1), "a", b"c" * 16, "worker")
+    ledger.drain(ledger.runner(Dispatcher("w2")))
+    ledger.ask(c.CloseRun("a"), "a", b"close".ljust(16, b"\0"))
+    ledger.drain(ledger.runner(Dispatcher("w3")))
+    assert ledger.leases()[2:] == [("a", "w3", 3)]
+    ledger.ask(c.RecordReplay("a", 3, 1, 0, bytes(32), True, None, None), "a", b"r" * 16, "worker")
+    ledger.drain(ledger.runner(Dispatcher("w4")))
+    assert len(ledger.leases()) == 3
 
 
 def test_a_living_dispatcher_can_be_given_another_worker(ledger: Ledger) -> None:

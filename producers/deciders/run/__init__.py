@@ -12,12 +12,12 @@ from typing import Any
 
 from producers.deciders.context import Context, Decision, Rejected
 from producers.deciders.run import inputs, kept, lease, outcomes, requests
-from producers.deciders.run.folds import evolve
+from producers.deciders.run.folds import EVENTS, evolve
 from producers.deciders.run.state import RunState
 from schemas import commands as c
 from schemas.base import Command
 
-__all__ = ["RunState", "decide", "evolve"]
+__all__ = ["EVENTS", "RunState", "decide", "evolve"]
 
 _DECIDERS: Mapping[type[Command], Callable[[RunState, Any, Context], Decision]] = {
     c.GrantLease: lease.grant,

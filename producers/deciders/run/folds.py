@@ -197,8 +197,13 @@ def _checkpoint_loaded(state: RunState, event: e.CheckpointLoaded) -> RunState:
 
 
 def _durable(state: RunState, durable: Durable) -> RunState:
+    """Where no step or load came after it, the run's adapter is the one that was saved.
+
+    That may be another than the last step's: what was computed again after it by another plan.
+    """
     left = tuple(change for change in state.undurable if change.op_seq > durable.op_seq)
-    return replace(state, durable=durable, undurable=left)
+    moved = any(change.kind != p.FORWARD_BACKWARD for change in left)
+    return replace(state, durable=durable, undurable=left, digest=state.digest if moved else durable.digest)
 
 
 # -- what is kept beside the ledger ----------------------------------------------------------------------------------
@@ -255,3 +260,5 @@ _FOLDS: Mapping[type[Event], Callable[[RunState, Any], RunState]] = {
     e.ArtifactExported: _export_finished,
     e.ArtifactExportFailed: _export_finished,
 }
+EVENTS: frozenset[type[Event]] = frozenset({e.RunCreated, *_FOLDS})
+"""What a run's state follows from."""
