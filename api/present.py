@@ -54,10 +54,22 @@ def training_client(run: Run, model: KnownModel, metadata: dict[str, Any]) -> r.
         generation=run.generation,
         last_durable_step=run.durable_step,
         last_durable_artifact_id=run.durable_artifact_id,
+        replaying=run.replaying,
+        replays=run.replays,
+        last_replay=_replay(run.last_replay) if run.last_replay else None,
         config=_config(run, metadata),
         created_at=iso(run.created_at),
         closed_at=_iso(run.closed_at),
         model=_facts(run, model),
+    )
+
+
+def _replay(replay: dict[str, Any]) -> r.Replay:
+    return r.Replay(
+        recorded_at=iso(replay["recorded_at"]),
+        steps=replay["steps"],
+        identical=replay["identical"],
+        differing_step=replay["differing_step"],
     )
 
 

@@ -50,8 +50,17 @@ class ModelFacts(BaseModel):
     manifest_digest: str
 
 
+class Replay(BaseModel):
+    """A run was computed again from its durable state to where it stood; ``differing_step`` is the first to differ."""
+
+    recorded_at: str
+    steps: int
+    identical: bool
+    differing_step: int | None
+
+
 class TrainingClientInfo(BaseModel):
-    """A training run as it stands."""
+    """A training run as it stands; while it is ``replaying``, nothing is lost and its operations wait."""
 
     training_client_id: str
     tenant: str
@@ -61,6 +70,9 @@ class TrainingClientInfo(BaseModel):
     generation: int
     last_durable_step: int
     last_durable_artifact_id: str | None
+    replaying: bool
+    replays: int
+    last_replay: Replay | None
     config: dict[str, Any]
     created_at: str
     closed_at: str | None

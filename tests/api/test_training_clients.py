@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from tg_tinker.types import TrainingClientInfo
 
-from tests.support.doors import TENANT, Doors, batch
+from schemas import commands as c
+from tests.support.doors import PLAN, TENANT, Doors, batch
 
 
 def test_a_created_training_client_reads_back_with_its_config_and_model(doors: Doors) -> None:
@@ -50,3 +52,25 @@ def test_a_batch_is_kept_beside_the_ledger_under_the_salt_that_the_client_gets(d
     kept = in_memory or sealed
     assert kept is not None
     assert kept[:32] == bytes.fromhex("ab" * 32)
+
+
+def test_a_run_tells_that_it_is_replaying_and_how_its_newest_replay_went(doors: Doors) -> None:
+    run = doors.create(batch_retention="sealed")
+    forward, step = doors.forward_backward(run), doors.operate(run, "optim_step", {})
+    doors.worker.take(run)
+    doors.worker.gradient(forward)
+    doors.worker.step(step, 1)
+    before = doors.get(f"/v1/training_clients/{run}")
+    assert (before["replaying"], before["replays"], before["last_replay"]) == (False, 0, None)
+    doors.worker.take(run)
+    assert doors.get(f"/v1/training_clients/{run}")["replaying"]
+    doors.worker.say(
+        "worker", c.RecordReplay(run, 2, 2, 1, bytes([7] * 32), identical=False, differing_step=1, plan=PLAN)
+    )
+    info = doors.get(f"/v1/training_clients/{run}")
+    assert TrainingClientInfo.model_validate(info).last_replay is not None
+    replay = info["last_replay"]
+    assert replay.pop("recorded_at") > info["created_at"]
+    assert replay == {"steps": 1, "identical": False, "differing_step": 1}
+    assert (info["replaying"], info["replays"], info["generation"]) == (False, 1, 0)
+    assert info["config"]["batch_retention"] == "sealed"

@@ -86,8 +86,23 @@ class TokenizerInfo(Answer):
     files: tuple[TokenizerFile, ...]
 
 
+class Replay(Answer):
+    """How a run was computed again after a worker was lost: ``steps`` optimiser steps, ``identical`` to the bit or not.
+
+    Where it is not identical, because the machine is another one, ``differing_step`` is the first step that differs.
+    """
+
+    recorded_at: datetime
+    steps: int
+    identical: bool
+    differing_step: int | None = None
+
+
 class TrainingClientInfo(Answer):
-    """A training run as it stands. ``generation`` counts its rollbacks."""
+    """A training run as it stands. ``generation`` counts its rollbacks, ``replays`` what was computed again instead.
+
+    While it is ``replaying``, its operations wait and nothing is lost.
+    """
 
     training_client_id: str
     tenant: str
@@ -97,6 +112,9 @@ class TrainingClientInfo(Answer):
     generation: int
     last_durable_step: int
     last_durable_artifact_id: str | None = None
+    replaying: bool = False
+    replays: int = 0
+    last_replay: Replay | None = None
     config: dict[str, Any] = Field(default_factory=dict)
     created_at: datetime
     closed_at: datetime | None = None
