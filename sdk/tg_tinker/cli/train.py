@@ -22,7 +22,7 @@ from tg_tinker.data import Collator, Example, Record, Stream, batches, shuffled,
 from tg_tinker.data import readers as files
 from tg_tinker.data.collate import TokenBatch
 from tg_tinker.data.examples import chat_examples, pair_examples, text_examples
-from tg_tinker.errors import ConflictError, RollbackError
+from tg_tinker.errors import AccumulationFullError, RollbackError
 from tg_tinker.futures import FutureHandle
 from tg_tinker.service_client import ServiceClient
 from tg_tinker.tokenizer import Tokenizer
@@ -233,7 +233,5 @@ def _accumulated(run: TrainingClient, batch: TokenBatch) -> FutureHandle[Forward
     """The batch's gradient on its way; None if a command that ended too early had sent it already."""
     try:
         return run.forward_backward(batch)
-    except ConflictError as error:
-        if error.code != "accumulation_full":
-            raise
+    except AccumulationFullError:
         return None

@@ -70,3 +70,10 @@ class UnknownExportError(NotFoundError):
     """There is no such export."""
 
     code = "unknown_export"
+
+
+class HttpsRequiredError(PermissionDeniedError):
+    """The key came in the clear to a server that takes keys by HTTPS only."""
+
+    code = "https_required"
+    next_step = "Use the server's https:// address; make a new key, for this one was sent in the clear."

@@ -97,3 +97,44 @@ class CheckpointMismatchError(CheckpointError):
 
     code = "checkpoint_mismatch"
     next_step = "Create a training client with the model and lora_config of the checkpoint."
+
+
+class ResultDamagedError(OperationFailedError):
+    """The operation was done, and its private result no longer opens."""
+
+    code = "result_damaged"
+    next_step = "Send the operation again; tell the operator to look at the file system."
+
+
+class BaseModelGoneError(OperationFailedError):
+    """The base model of the run is no longer in the catalogue."""
+
+    code = "model_unknown"
+    next_step = "Ask the operator to register the base model again."
+
+
+class TenantKeyLostError(OperationFailedError):
+    """The tenant's key does not open."""
+
+    code = "key_lost"
+    next_step = "Ask the operator to restore the installation's keys."
+
+
+class RecipientUnknownError(OperationFailedError):
+    """A recipient of a package is no device of the tenant."""
+
+    code = "recipient_unknown"
+    next_step = "Enrol the device, then ask for another package."
+
+
+class NothingToPackageError(OperationFailedError):
+    """The checkpoint holds all weights of its model, and no adapter."""
+
+    code = "nothing_to_package"
+    next_step = "Package a checkpoint of a LoRA run."
+
+
+class CheckpointFilesGoneError(CheckpointError):
+    """The checkpoint's files are gone."""
+
+    code = "blob_not_found"

@@ -74,3 +74,62 @@ class IdempotencyKeyReusedError(InvalidRequestError):
 
     code = "idempotency_key_reused"
     next_step = "Use a new key for a new request."
+
+
+class InvalidValueError(InvalidRequestError):
+    """A value that the ledger does not take."""
+
+    code = "invalid_value"
+    next_step = "Correct the value that the message names."
+
+
+class BodyError(InvalidRequestError):
+    """A body that the server does not read."""
+
+    code = "body_unusable"
+    next_step = "Send it as this client does: JSON in UTF-8, whole."
+
+
+class MalformedBodyError(BodyError):
+    """The body is no JSON."""
+
+    code = "malformed_body"
+
+
+class MalformedEncodingError(BodyError):
+    """The body does not decompress."""
+
+    code = "malformed_encoding"
+
+
+class UnsupportedEncodingError(BodyError):
+    """The body is compressed in a way that the server does not know."""
+
+    code = "unsupported_encoding"
+
+
+class UnsupportedMediaTypeError(BodyError):
+    """The body is none of the types that the server takes."""
+
+    code = "unsupported_media_type"
+
+
+class BodyTooLargeError(BodyError):
+    """More bytes than the server takes at once."""
+
+    code = "body_too_large"
+    next_step = "Send fewer rows at a time; gradients accumulate until optim_step."
+
+
+class MethodNotAllowedError(InvalidRequestError):
+    """The server knows the path, and does not do that there."""
+
+    code = "method_not_allowed"
+    next_step = "Check that the server is of this client's version."
+
+
+class RangeNotSatisfiableError(InvalidRequestError):
+    """The file ends before the bytes that were asked for."""
+
+    code = "range_not_satisfiable"
+    next_step = "Ask for bytes below the size that the server names."

@@ -88,6 +88,54 @@ class PackageNotSignedError(ConflictError):
     next_step = "Wait for it; if it failed, ask for another."
 
 
+class AccumulationFullError(ConflictError):
+    """The batches of a step are there: the run takes exactly gradient_accumulation_steps."""
+
+    code = "accumulation_full"
+    next_step = "Call optim_step; or create a training client with another gradient_accumulation_steps."
+
+
+class AccumulationIncompleteError(ConflictError):
+    """A step lacks batches: the run takes exactly gradient_accumulation_steps."""
+
+    code = "accumulation_incomplete"
+    next_step = "Call forward_backward until there are so many, then optim_step."
+
+
+class SamplingOnlyError(ConflictError):
+    """A sampler was asked to train."""
+
+    code = "sampling_only"
+    next_step = "Create a training client; start_artifact_id lets it begin from the same checkpoint."
+
+
+class ReplayingError(ConflictError):
+    """The run is being computed again after a worker was lost."""
+
+    code = "replaying"
+    next_step = "Ask again in a moment; nothing is lost."
+
+
+class IntervalOverError(ConflictError):
+    """Durable states came faster than the server could seal the data."""
+
+    code = "interval_over"
+    next_step = "Send it again."
+
+
+class OutOfOrderError(ConflictError):
+    """The run had gone on when the request was decided."""
+
+    code = "out_of_order"
+
+
+class ExportDamagedError(ConflictError):
+    """The export's files on the server are not what its ledger names."""
+
+    code = "export_damaged"
+    next_step = "Export the artifact again."
+
+
 class RollbackError(TGTinkerError):
     """The run stands at its last durable step; what was acknowledged after it is lost.
 

@@ -52,3 +52,24 @@ class QuotaExceededError(TransientError):
 
     code = "quota_exceeded"
     next_step = "Wait for results before sending more."
+
+
+class UndecidedError(ServerUnavailableError):
+    """The server did not decide in time."""
+
+    code = "no_decision"
+    next_step = "Send it again with the same Idempotency-Key, as this client does by itself: it has effect once."
+
+
+class ViewsBehindError(ServerUnavailableError):
+    """It is decided and has effect, but cannot be read yet."""
+
+    code = "views_behind"
+    next_step = "Read it in a moment."
+
+
+class NotSignedYetError(ServerUnavailableError):
+    """No checkpoint of the ledger covers it yet."""
+
+    code = "no_checkpoint"
+    next_step = "Ask again in a moment."
