@@ -182,6 +182,8 @@ class Submission:
             try:
                 reply = self._submit(attempt, command, partial(keep, pack_input(salt, private.canonical)))
             except InputDamagedError:
+                # Whoever destroys a key has read the ledger, which the views may not have reached yet.
+                self._projector.wait_for_all(VIEWS_SECONDS)
                 if self._inputs.interval(tenant, run_id) == interval:
                     raise
                 continue

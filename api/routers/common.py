@@ -9,16 +9,28 @@ from starlette.concurrency import run_in_threadpool
 
 from api import paging, problems
 from api.auth import Caller
+from api.errors import ApiError
 from api.idempotency import MAX_KEY_CHARACTERS
 from api.platform import Platform
 from api.submission import Asked
+from projections.models import Artifact
 
 ALIAS = "/api"
 LONGEST_POLL = 30.0
 BODY = (400, 413, 415)
 """What can be wrong with a body before its values are looked at."""
 
-__all__ = ["BODY", "Asking", "Cursor", "IdempotencyKey", "Limit", "PlatformOf", "errors", "run_in_threadpool"]
+__all__ = [
+    "BODY",
+    "Asking",
+    "Cursor",
+    "IdempotencyKey",
+    "Limit",
+    "PlatformOf",
+    "errors",
+    "run_in_threadpool",
+    "usable_artifact",
+]
 
 
 def _platform(request: Request) -> Platform:
@@ -84,3 +96,15 @@ _MEANING = {
     503: "Not now",
     507: "No space left",
 }
+
+
+def usable_artifact(platform: Platform, caller: Caller, artifact_id: str) -> Artifact:
+    """A checkpoint of the tenant that something may be made of: one that is not about to be deleted.
+
+    Raises:
+        ApiError: unknown_artifact.
+    """
+    artifact = platform.views.artifact(caller.tenant, artifact_id)
+    if artifact is None or artifact.deletion_requested_at is not None:
+        raise ApiError("unknown_artifact", "There is no artifact with this id.")
+    return artifact

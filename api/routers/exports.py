@@ -22,6 +22,7 @@ from api.routers.common import (
     PlatformOf,
     errors,
     run_in_threadpool,
+    usable_artifact,
 )
 from processors.blobs.port import BlobNotFoundError
 from schemas import commands
@@ -55,9 +56,7 @@ async def request_export(
 
 
 def _request(platform: Platform, asked: Asked, artifact_id: str, body: q.ExportRequest) -> r.ExportInfo:
-    artifact = platform.views.artifact(asked.caller.tenant, artifact_id)
-    if artifact is None or artifact.deletion_requested_at is not None:
-        raise ApiError("unknown_artifact", "There is no artifact with this id.")
+    artifact = usable_artifact(platform, asked.caller, artifact_id)
     run = platform.views.run(artifact.chain, artifact.run_id)
     if body.format == "peft" and run is not None and run.lora is None:
         raise ApiError("nothing_to_export", "The artifact holds all weights of its model, and no adapter.")

@@ -14,7 +14,17 @@ from api import responses as r
 from api.auth import Caller, KeyFirst, Packager, Reader
 from api.errors import ApiError
 from api.platform import Platform
-from api.routers.common import BODY, LONGEST_POLL, Asking, Cursor, Limit, PlatformOf, errors, run_in_threadpool
+from api.routers.common import (
+    BODY,
+    LONGEST_POLL,
+    Asking,
+    Cursor,
+    Limit,
+    PlatformOf,
+    errors,
+    run_in_threadpool,
+    usable_artifact,
+)
 from api.submission import Asked
 from projections.models import Package
 from schemas import commands
@@ -36,9 +46,7 @@ async def request_package(
 
 
 def _request(platform: Platform, asked: Asked, body: q.PackageRequest) -> r.PackageInfo:
-    artifact = platform.views.artifact(asked.caller.tenant, body.artifact_id)
-    if artifact is None:
-        raise ApiError("unknown_artifact", "There is no artifact with this id.")
+    artifact = usable_artifact(platform, asked.caller, body.artifact_id)
     command = commands.RequestPackage(
         package_id=asked.command_id,
         run_id=artifact.run_id,

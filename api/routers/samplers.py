@@ -12,7 +12,7 @@ from api import responses as r
 from api.auth import Caller, KeyFirst, Reader, Trainer
 from api.errors import ApiError
 from api.platform import Platform
-from api.routers.common import BODY, Asking, Cursor, Limit, PlatformOf, errors, run_in_threadpool
+from api.routers.common import BODY, Asking, Cursor, Limit, PlatformOf, errors, run_in_threadpool, usable_artifact
 from api.routers.training import send_sample
 from api.submission import Asked, Sealed
 from projections.models import Run
@@ -49,9 +49,7 @@ def _of_model(platform: Platform, config: q.SamplerConfig) -> sampling.Source:
 
 
 def _of_artifact(platform: Platform, caller: Caller, config: q.SamplerConfig) -> sampling.Source:
-    artifact = platform.views.artifact(caller.tenant, config.artifact_id or "")
-    if artifact is None or artifact.deletion_requested_at is not None:
-        raise ApiError("unknown_artifact", "There is no artifact with this id.")
+    artifact = usable_artifact(platform, caller, config.artifact_id or "")
     run = platform.views.run(caller.tenant, artifact.run_id)
     model = run and platform.views.model(run.model)
     if run is None or model is None or model.manifest_digest != run.manifest_digest:

@@ -14,7 +14,7 @@ from api import responses as r
 from api.auth import Caller, KeyFirst, Reader, Trainer
 from api.errors import ApiError
 from api.platform import Platform
-from api.routers.common import BODY, Asking, Cursor, Limit, PlatformOf, errors, run_in_threadpool
+from api.routers.common import BODY, Asking, Cursor, Limit, PlatformOf, errors, run_in_threadpool, usable_artifact
 from api.submission import Asked, Private, Sealed
 from processors.catalogue import linear_modules, model_dir
 from processors.errors import ModelError
@@ -73,9 +73,7 @@ def _start(platform: Platform, caller: Caller, config: q.TrainingConfig, model: 
     """The checkpoint that a run begins from, held to the run's model and shape."""
     if config.start_artifact_id is None:
         return None
-    artifact = platform.views.artifact(caller.tenant, config.start_artifact_id)
-    if artifact is None:
-        raise ApiError("unknown_artifact", "There is no artifact with the id start_artifact_id.")
+    artifact = usable_artifact(platform, caller, config.start_artifact_id)
     former = _run(platform, caller, artifact.run_id)
     if former.manifest_digest != model.manifest_digest or not _same_shape(former.lora, config.lora_config):
         raise ApiError("checkpoint_mismatch", "start_artifact_id is of another model, or of other LoRA settings.")
@@ -252,9 +250,7 @@ async def load_state(
 
     def submit() -> r.Future:
         run = _run(platform, caller, training_client_id)
-        artifact = platform.views.artifact(caller.tenant, body.artifact_id)
-        if artifact is None:
-            raise ApiError("unknown_artifact", "There is no artifact with this id.")
+        artifact = usable_artifact(platform, caller, body.artifact_id)
         command = commands.SubmitLoadState(
             run.run_id,
             bytes.fromhex(artifact.artifact_id),

@@ -31,6 +31,7 @@ Format = Literal["peft", "merged"]
 Report = Callable[[int, int], None]
 """Is told how many bytes of how many are there."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,13 @@ def _made(around: Surroundings, wanted: Wanted) -> Flow[Export]:
 
 
 def _checked(made: Export) -> tuple[ExportFile, ...]:
-    """The files of an export: their names become paths, and their digests are those on the ledger."""
+    """The files of an export: names and digests become paths, and the digests are those on the ledger."""
     files = made.files or ()
     listed = [FileDigest(file.name, file.sha256, file.size_bytes) for file in files]
     if not files or not all(_NAME.fullmatch(file.name) for file in files):
         raise ProtocolError("The export's files have names that no file of one can have.")
+    if not all(_SHA256.fullmatch(file.sha256) for file in files):
+        raise ProtocolError("The export's files have digests that are none.")
     if manifest_digest(listed).hex() != made.files_digest:
         raise DownloadDamagedError("The files that the server lists do not give the export's digest.")
     return files

@@ -152,7 +152,15 @@ def test_an_artifact_is_deleted_in_two_steps_and_then_unknown(doors: Doors) -> N
     assert (asked.status_code, asked.json()["artifact_id"]) == (202, artifact)
     assert asked.json()["deletion_requested_at"]
     assert doors.call("DELETE", f"/v1/artifacts/{artifact}").status_code == 202
-    assert doors.call("POST", f"/v1/artifacts/{artifact}/exports", json={}).json()["code"] == "unknown_artifact"
+    other, package = doors.create(), {"artifact_id": artifact, "recipients": ["00" * 32], "release_counter": 1}
+    for path, body in (
+        (f"artifacts/{artifact}/exports", {}),
+        ("samplers", {"artifact_id": artifact}),
+        ("training_clients", {"model_ref": "tiny", "start_artifact_id": artifact}),
+        (f"training_clients/{other}/load_state", {"artifact_id": artifact, "include_optimizer": False}),
+        ("packages", package),
+    ):
+        assert doors.call("POST", f"/v1/{path}", json=body).json()["code"] == "unknown_artifact", path
     doors.worker.say("retention", c.RecordArtifactDeleted(run, bytes.fromhex(artifact)))
     assert doors.call("GET", f"/v1/artifacts/{artifact}").json()["code"] == "unknown_artifact"
     assert doors.call("DELETE", f"/v1/artifacts/{artifact}").status_code == 404

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from processors.batches.errors import InputDamagedError
 from processors.batches.inputs import BlobInputStore
 from processors.channel import unpack_input
+from schemas import commands as c
 from tests.support.doors import TENANT, Doors, batch, open_doors
 
 KEY = {"Idempotency-Key": "one"}
@@ -115,6 +117,28 @@ def test_a_key_that_is_destroyed_while_an_input_is_sealed_is_no_error_if_the_int
         raise InputDamagedError("The key of an interval does not open.")
 
     late(doors, end_and_damage)
+    assert doors.forward_backward(run)["op_seq"] == 3
+
+
+def test_a_key_that_is_destroyed_before_the_views_know_that_its_interval_is_over_is_no_error(doors: Doors) -> None:
+    run, other, held, go = leased(doors), doors.create(), threading.Event(), threading.Event()
+    first, step = doors.forward_backward(run), doors.operate(run, "optim_step", {})
+    doors.worker.gradient(first)
+    doors.worker.step(step, 1)
+
+    def hold(_: object) -> None:
+        held.set()
+        go.wait(10)
+
+    def end_unseen_and_damage() -> None:
+        doors.platform.projector.listen(hold)
+        doors.worker.decided("dispatcher", c.GrantLease(other, "worker"))
+        assert held.wait(10)
+        doors.worker.decided("worker", doors.worker.checkpoint(run, through=2, step=1))
+        go.set()
+        raise InputDamagedError("The key of an interval does not open.")
+
+    late(doors, end_unseen_and_damage)
     assert doors.forward_backward(run)["op_seq"] == 3
 
 

@@ -22,7 +22,10 @@ NOW = "2026-01-02T03:04:05.000006Z"
 
 @dataclass
 class Exports:
-    """What is exported. ``cuts`` says after how many bytes each next file's answer breaks off; None: not at all."""
+    """What is exported. ``cuts`` says after how many bytes each next file's answer breaks off; None: not at all.
+
+    ``told`` are digests of files that are said in the place of the right ones.
+    """
 
     files: dict[str, bytes]
     url: str = ""
@@ -30,6 +33,7 @@ class Exports:
     ranges: list[str | None] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     forged: dict[str, bytes] = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)
     pending: int = 0
     failure: str | None = None
     asked: int = 0
@@ -38,7 +42,8 @@ class Exports:
         """The export as it stands."""
         waiting, self.pending = self.pending > 0, max(0, self.pending - 1)
         status = "pending" if waiting else "failed" if self.failure else "ready"
-        listed = [FileDigest(name, sha256(data).hexdigest(), len(data)) for name, data in self.files.items()]
+        digests = {name: sha256(data).hexdigest() for name, data in self.files.items()} | self.told
+        listed = [FileDigest(name, digests[name], len(data)) for name, data in self.files.items()]
         files = [{"name": f.path, "sha256": f.sha256, "size_bytes": f.size_bytes} for f in listed]
         return {
             "export_id": export_id,

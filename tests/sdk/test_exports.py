@@ -101,6 +101,16 @@ def test_a_name_that_leads_elsewhere_is_refused(
         client.export_artifact(ARTIFACT, tmp_path / "out")
 
 
+@pytest.mark.parametrize("digest", ["/../../../escape", "a" * 63, "A" * 64, ""])
+def test_a_digest_that_leads_elsewhere_is_refused(
+    digest: str, server: Exports, client: ServiceClient, tmp_path: Path
+) -> None:
+    server.told["adapter_config.json"] = digest
+    with pytest.raises(errors.ProtocolError):
+        client.export_artifact(ARTIFACT, tmp_path / "out")
+    assert not list(tmp_path.parent.rglob("*escape*"))
+
+
 def test_nothing_is_asked_for_when_something_stands_in_the_way(
     server: Exports, client: ServiceClient, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ import math
 import shutil
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,12 @@ class Worker:
 
     def say(self, role: str, command: Command, *, tenant: str | None = None) -> Reply:
         """Sign a command as a role of the installation, have it decided and folded."""
+        reply = self.decided(role, command, tenant=tenant)
+        assert self.platform.projector.wait_for(reply.chain, reply.last_seq or 0, 10)
+        return reply
+
+    def decided(self, role: str, command: Command, *, tenant: str | None = None) -> Reply:
+        """The same, but the views may not have it yet."""
         platform = self.platform
         chain = tenant or self.tenant
         envelope = make_envelope(
@@ -85,7 +91,6 @@ class Worker:
         )
         reply = platform.submitter.submit_and_wait(platform.installation.producer(role), envelope)
         reply.raise_for_outcome()
-        assert platform.projector.wait_for(reply.chain, reply.last_seq or 0, 10)
         return reply
 
     def take(self, run_id: str) -> None:
@@ -129,27 +134,29 @@ class Worker:
         includes_optimizer: bool = True,
     ) -> bytes:
         """Report a checkpoint; its artifact id."""
-        artifact = uuid4().bytes
         operation = bytes.fromhex(future["future_id"]) if future else None
-        self.say(
-            "worker",
-            c.RecordCheckpoint(
-                run_id=run,
-                operation_id=operation,
-                lease_epoch=self.lease[run],
-                artifact_id=artifact,
-                name=name,
-                step=step,
-                through_op_seq=through,
-                adapter_digest=bytes(32),
-                content_hash=bytes(32),
-                manifest_digest=sha256(artifact).digest(),
-                size_bytes=1234,
-                wrapping_key_id="dek",
-                includes_optimizer=includes_optimizer,
-            ),
+        command = replace(self.checkpoint(run, through, step), operation_id=operation, name=name)
+        self.say("worker", replace(command, includes_optimizer=includes_optimizer))
+        return command.artifact_id
+
+    def checkpoint(self, run: str, through: int, step: int) -> c.RecordCheckpoint:
+        """What a worker says of a checkpoint of its own."""
+        artifact = uuid4().bytes
+        return c.RecordCheckpoint(
+            run_id=run,
+            operation_id=None,
+            lease_epoch=self.lease[run],
+            artifact_id=artifact,
+            name=None,
+            step=step,
+            through_op_seq=through,
+            adapter_digest=bytes(32),
+            content_hash=bytes(32),
+            manifest_digest=sha256(artifact).digest(),
+            size_bytes=1234,
+            wrapping_key_id="dek",
+            includes_optimizer=True,
         )
-        return artifact
 
     def loaded(self, future: dict[str, Any], artifact: bytes, step: int) -> None:
         """Complete a load_state."""
