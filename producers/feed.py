@@ -13,7 +13,7 @@ from schemas.codec import EVENTS, decode_event, event_schema
 from schemas.events import SchemaRegistered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from producers.engines.port import LogReader
     from schemas.base import Event
@@ -40,7 +40,8 @@ def every_chain(_: str) -> bool:
 class Feed:
     """A reader's place in every chain of its choice; new chains appear by themselves.
 
-    ``positions`` maps a chain to the seq that is read next. One thread uses a feed at a time.
+    ``positions`` maps a chain to the seq that is read next. ``events``, if given, are the only ones of interest: most
+    records of others are passed over undecoded. One thread uses a feed at a time.
     """
 
     def __init__(
@@ -48,10 +49,13 @@ class Feed:
         reader: LogReader,
         positions: Mapping[str, int] | None = None,
         chains: Callable[[str], bool] = every_chain,
+        events: Collection[type[Event]] = (),
     ) -> None:
         self._reader = reader
         self._wanted = chains
         self._schemas = {schema.digest: schema.text for schema in map(event_schema, EVENTS)}
+        heeded = {*(event.__name__ for event in events), SchemaRegistered.__name__}
+        self._passed = {event_schema(name).digest for name in EVENTS if events and name not in heeded}
         self._turn = 0
         self.positions: dict[str, int] = dict(positions or {})
 
@@ -65,35 +69,42 @@ class Feed:
         """
         found: list[Recorded] = []
         faults: list[LedgerError] = []
-        for chain in self._in_turn():
-            if len(found) < limit:
-                found += self._next(chain, limit - len(found), faults)
+        read = -1
+        while not found and not faults and read != (read := sum(self.positions.values())):
+            for chain in self._in_turn():
+                if len(found) < limit:
+                    found += self._next(chain, limit - len(found), faults)
         if faults and not found:
             raise faults[0]
         return found
 
     def wait(self, timeout: float) -> bool:
         """Block until there is something to poll, or seconds passed; whether there is."""
+        if self._wanted is every_chain:
+            return self._reader.wait(self.positions, timeout)
         unread = {chain: sys.maxsize for chain in self._reader.chains() if not self._wanted(chain)}
         return self._reader.wait({**self.positions, **unread}, timeout)
 
     def _in_turn(self) -> list[str]:
-        """The chains of choice, another one first each time, so that a busy chain does not starve the others."""
-        chains = [chain for chain in self._reader.chains() if self._wanted(chain)]
+        """Chains of choice with something to read, another one first each time: a busy chain starves no other one."""
+        sizes = sorted(self._reader.sizes().items())
+        chains = [chain for chain, size in sizes if size > self.positions.get(chain, 0) and self._wanted(chain)]
         self._turn += 1
         first = self._turn % len(chains) if chains else 0
         return chains[first:] + chains[:first]
 
     def _next(self, chain: str, limit: int, faults: list[LedgerError]) -> list[Recorded]:
         """What can be read of a chain's next records; why no more of them can goes to ``faults``."""
-        start = self.positions.get(chain, 0)
+        position = self.positions.get(chain, 0)
         found: list[Recorded] = []
         try:
-            for data in self._reader.read(chain, start, limit):
-                found.append(self._typed(chain, data))  # noqa: PERF401 -- what stands before a fault is kept
+            for data in self._reader.read(chain, position, limit):
+                if not self._passed or decode_meta(data).schema not in self._passed:
+                    found.append(self._typed(chain, data))
+                position += 1
         except LedgerError as error:
             faults.append(error)
-        self.positions[chain] = start + len(found)
+        self.positions[chain] = position
         return found
 
     def _typed(self, chain: str, data: bytes) -> Recorded:

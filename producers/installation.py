@@ -81,11 +81,11 @@ class Installation:
         """
         return Producer.load(self.keys_dir / f"{role}.key", role)
 
-    def engine(self) -> SqliteEngine:
-        """The ledger, opened once for this object."""
+    def engine(self, nap: float = 0.0) -> SqliteEngine:
+        """The ledger, opened once for this object; ``nap`` is that of the first call, see :class:`SqliteEngine`."""
         with self._engine_lock:
             if self._engine is None:
-                self._engine = SqliteEngine(self.settings.ledger_path(self.data_dir))
+                self._engine = SqliteEngine(self.settings.ledger_path(self.data_dir), nap)
             return self._engine
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
@@ -19,11 +20,13 @@ from producers.engines.port import LogReader
 from producers.feed import Feed, Recorded
 from projections.errors import CorruptLedgerError, ForeignHistoryError, ProjectionError, ViewsUnavailableError
 from projections.handlers import HANDLERS, View
-from projections.models import AuditEntry, Rejection, Watermark
+from projections.models import Rejection, Watermark
 from projections.notices import Listener, Notice, NoticeBoard
 from schemas import codec, events
 
 BATCH = 512
+RECENT = 1024
+"""How many rows of the newest batches stay in memory: the next records mostly speak of them."""
 IDLE_SECONDS = 0.5
 """How long an idle projector sleeps before it looks whether it shall stop; records wake it at once."""
 
@@ -34,6 +37,9 @@ class Projector:
     def __init__(self, reader: LogReader, database: Engine) -> None:
         self._reader = reader
         self._database = database
+        # One session for good: the rows that it still holds need not be read again, since nobody else writes them.
+        self._session = Session(database, expire_on_commit=False)
+        self._recent: deque[object] = deque(maxlen=RECENT)
         self._notices = NoticeBoard(self._watermarks())
         self._feed = self._feed_from_watermarks()
 
@@ -121,12 +127,14 @@ class Projector:
 
     def _fold(self, records: Sequence[Recorded]) -> Notice:
         try:
-            with Session(self._database, expire_on_commit=False) as session, session.begin():
-                view = View(session)
+            with self._session.begin():
+                view = View(self._session)
                 sizes = {
                     chain: _fold_chain(view, chain, list(part))
                     for chain, part in groupby(sorted(records, key=_position), key=lambda at: at.chain)
                 }
+                view.write_audit()
+                self._recent.extend((*self._session.new, *self._session.dirty))
             return Notice(sizes, frozenset(view.touched))
         except (NoResultFound, IntegrityError) as error:
             raise CorruptLedgerError("A record speaks of something that no record before it brought about.") from error
@@ -188,19 +196,19 @@ def _fold_record(view: View, mark: Watermark, at: Recorded) -> None:
 def _index(view: View, at: Recorded, digest: str) -> None:
     """What every record leaves: its audit entry, and for a rejection its own row."""
     meta = at.meta
-    view.session.add(
-        AuditEntry(
-            chain=at.chain,
-            seq=at.seq,
-            event=type(at.event).__name__,
-            event_id=meta.event_id.hex(),
-            stream=meta.stream,
-            stream_seq=meta.stream_seq,
-            recorded_at=meta.recorded_at,
-            cause=meta.cause.hex() if meta.cause else None,
-            leaf_hash=digest,
-            data=json_safe(codec.to_dict(at.event)),
-        )
+    view.audit.append(
+        {
+            "chain": at.chain,
+            "seq": at.seq,
+            "event": type(at.event).__name__,
+            "event_id": meta.event_id.hex(),
+            "stream": meta.stream,
+            "stream_seq": meta.stream_seq,
+            "recorded_at": meta.recorded_at,
+            "cause": meta.cause.hex() if meta.cause else None,
+            "leaf_hash": digest,
+            "data": json_safe(codec.to_dict(at.event)),
+        }
     )
     if isinstance(at.event, events.CommandRejected):
         refused = at.event

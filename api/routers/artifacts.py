@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 
 from api import paging, present
 from api import responses as r
 from api.auth import Caller, Reader, Trainer
 from api.errors import ApiError
 from api.platform import Platform
-from api.routers.common import Asking, Cursor, Limit, PlatformOf, errors, run_in_threadpool
+from api.routers.common import Ask, Cursor, Limit, PlatformOf, errors, run_in_threadpool
 from api.submission import Asked
 from projections.models import Artifact
 from schemas.commands import DeleteArtifact
@@ -50,9 +50,7 @@ async def get_artifact(artifact_id: str, caller: Reader, platform: PlatformOf) -
 
 
 @router.delete("/{artifact_id}", status_code=202, responses=errors(404, 409, 429, 507))
-async def delete_artifact(
-    artifact_id: str, caller: Trainer, ask: Annotated[Asking, Depends()], platform: PlatformOf
-) -> r.ArtifactInfo:
+async def delete_artifact(artifact_id: str, caller: Trainer, ask: Ask, platform: PlatformOf) -> r.ArtifactInfo:
     """Have a checkpoint deleted, and its key destroyed; then it is no longer there. Asking twice is no error."""
     asked = await ask.by(caller)
     return await run_in_threadpool(_delete, platform, asked, artifact_id)

@@ -22,6 +22,7 @@ BODY = (400, 413, 415)
 
 __all__ = [
     "BODY",
+    "Ask",
     "Asking",
     "Cursor",
     "IdempotencyKey",
@@ -33,7 +34,8 @@ __all__ = [
 ]
 
 
-def _platform(request: Request) -> Platform:
+async def _platform(request: Request) -> Platform:
+    # Asynchronous, like every dependency here, though it waits for nothing: others would be called in a thread each.
     platform: Platform = request.app.state.platform
     return platform
 
@@ -54,7 +56,7 @@ IdempotencyKey = Annotated[
 class Asking:
     """A request that changes something, as far as it can be told before its caller is known."""
 
-    def __init__(self, request: Request, idempotency_key: IdempotencyKey = None) -> None:
+    def __init__(self, request: Request, idempotency_key: str | None) -> None:
         self._request = request
         self._key = idempotency_key
 
@@ -69,6 +71,13 @@ class Asking:
             correlation=request.state.request_id,
             trace=request.state.trace,
         )
+
+
+async def _asking(request: Request, idempotency_key: IdempotencyKey = None) -> Asking:
+    return Asking(request, idempotency_key)
+
+
+Ask = Annotated[Asking, Depends(_asking)]
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from api import paging, present
@@ -16,7 +16,7 @@ from api.ranges import part_of
 from api.routers.common import (
     BODY,
     LONGEST_POLL,
-    Asking,
+    Ask,
     Cursor,
     Limit,
     PlatformOf,
@@ -47,7 +47,7 @@ async def request_export(
     artifact_id: str,
     body: q.ExportRequest,
     caller: Exporter,
-    ask: Annotated[Asking, Depends()],
+    ask: Ask,
     platform: PlatformOf,
 ) -> r.ExportInfo:
     """Ask for a checkpoint's weights in the clear: as a PEFT folder, or merged into the base model."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from api import responses as r
 from api.auth import Reader, Trainer
 from api.requests import MAX_INT
-from api.routers.common import LONGEST_POLL, Asking, PlatformOf, errors, run_in_threadpool
+from api.routers.common import LONGEST_POLL, Ask, PlatformOf, errors, run_in_threadpool
 from api.streaming import Listening
 from schemas import commands
 
@@ -75,9 +75,7 @@ async def stream_future(
 
 
 @router.post("/{future_id}/cancel", status_code=202, responses=errors(404, 409, 507))
-async def cancel_future(
-    future_id: str, caller: Trainer, ask: Annotated[Asking, Depends()], platform: PlatformOf
-) -> r.Future:
+async def cancel_future(future_id: str, caller: Trainer, ask: Ask, platform: PlatformOf) -> r.Future:
     """Ask that an operation be dropped if it has not started, a sample at any time. Asking twice is no error."""
     asked = await ask.by(caller)
 

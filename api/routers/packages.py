@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse
 
 from api import paging, present, receipts
@@ -17,7 +17,7 @@ from api.platform import Platform
 from api.routers.common import (
     BODY,
     LONGEST_POLL,
-    Asking,
+    Ask,
     Cursor,
     Limit,
     PlatformOf,
@@ -37,9 +37,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @router.post("", status_code=202, responses=errors(*BODY, 404, 409, 507))
-async def request_package(
-    body: q.PackageRequest, caller: Packager, ask: Annotated[Asking, Depends()], platform: PlatformOf
-) -> r.PackageInfo:
+async def request_package(body: q.PackageRequest, caller: Packager, ask: Ask, platform: PlatformOf) -> r.PackageInfo:
     """Ask for a `.tgsp` of a checkpoint, sealed to devices of the tenant."""
     asked = await ask.by(caller)
     return await run_in_threadpool(_request, platform, asked, body)

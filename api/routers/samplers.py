@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
 from api import paging, present, sampling
 from api import requests as q
@@ -12,7 +10,7 @@ from api import responses as r
 from api.auth import Caller, KeyFirst, Reader, Trainer
 from api.errors import ApiError
 from api.platform import Platform
-from api.routers.common import BODY, Asking, Cursor, Limit, PlatformOf, errors, run_in_threadpool, usable_artifact
+from api.routers.common import BODY, Ask, Cursor, Limit, PlatformOf, errors, run_in_threadpool, usable_artifact
 from api.routers.training import send_sample
 from api.submission import Asked, Sealed
 from projections.models import Run
@@ -20,7 +18,6 @@ from schemas import commands
 
 router = APIRouter(prefix="/v1/samplers", tags=["sampling"], route_class=KeyFirst)
 LISTING = "samplers"
-Ask = Annotated[Asking, Depends()]
 
 
 @router.post("", status_code=201, responses=errors(*BODY, 404, 409, 429, 507))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from tensorguard import commitment
 
 from api import batches, paging, present, sampling
@@ -14,7 +14,7 @@ from api import responses as r
 from api.auth import Caller, KeyFirst, Reader, Trainer
 from api.errors import ApiError
 from api.platform import Platform
-from api.routers.common import BODY, Asking, Cursor, Limit, PlatformOf, errors, run_in_threadpool, usable_artifact
+from api.routers.common import BODY, Ask, Cursor, Limit, PlatformOf, errors, run_in_threadpool, usable_artifact
 from api.submission import Asked, Private, Sealed
 from processors.catalogue import linear_modules, model_dir
 from processors.errors import ModelError
@@ -27,7 +27,6 @@ LISTING = "training_clients"
 ALL_LINEAR = "all-linear"
 SHAPE = ("rank", "alpha", "bias", "use_rslora", "use_dora")
 _CHANGES = errors(*BODY, 404, 409, 429, 507)
-Ask = Annotated[Asking, Depends()]
 
 
 @router.post("", status_code=201, responses=errors(*BODY, 404, 409, 507))

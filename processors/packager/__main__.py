@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from processors.base import Processor
 
 SWEEP_SECONDS = 30.0
+NAP_SECONDS = 0.2
+"""How much later an order may be seen, so that training does not wake this process for each of its records."""
 log = structlog.get_logger(__name__)
 
 
@@ -52,10 +54,11 @@ def main() -> int:
     harden_process()
     try:
         installation = Installation.open(arguments.data_dir)
+        engine = installation.engine(NAP_SECONDS)
         processors: list[Processor] = [Packager(workbench_of(installation)), Exporter(ExportBench.of(installation))]
         sweeping = (ExportStore.of(installation), installation.clock, stop)
         threading.Thread(target=sweep_exports, args=sweeping, daemon=True).start()
-        EmbeddedRunner(installation, installation.engine(), processors).run(stop)
+        EmbeddedRunner(installation, engine, processors).run(stop)
         installation.close()
     except TensorGuardError as error:
         log.exception("packager_failed", code=error.code, detail=str(error))

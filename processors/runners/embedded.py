@@ -43,7 +43,7 @@ class EmbeddedRunner:
         self._processors = tuple(processors)
         self._producers = {role: installation.producer(role) for role in {p.role for p in processors}}
         self._submitter = Submitter(installation, engine)
-        self._feed = Feed(engine)
+        self._feed = Feed(engine, events=frozenset().union(*(processor.events for processor in self._processors)))
         self._pending: deque[tuple[str, Intent]] = deque()
 
     def run(self, stop: threading.Event) -> None:

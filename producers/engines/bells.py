@@ -25,11 +25,18 @@ _DEAF_SECONDS = 1.0
 
 
 class Bells:
-    """The bells of one data dir as one process sees them; topics are short words without a dash."""
+    """The bells of one data dir as one process sees them; topics are short words without a dash.
 
-    def __init__(self, folder: Path) -> None:
+    After a ring from another process this one does not listen for ``nap`` seconds, and then hears what rang meanwhile
+    as one: a process whose work can wait that long is not woken for every record of a busy ledger.
+    """
+
+    def __init__(self, folder: Path, nap: float = 0.0) -> None:
         self._folder = folder
-        self._changed = threading.Condition()
+        self._nap = nap
+        self._opening = threading.Lock()
+        # One for each topic: a ring of the intake wakes nobody who waits for the log.
+        self._changed: dict[str, threading.Condition] = {}
         self._rings: defaultdict[str, int] = defaultdict(int)
         self._listeners: dict[str, _Listener] = {}
         self._closed = False
@@ -39,9 +46,9 @@ class Bells:
         """Wake every waiter of a topic, here and in other processes."""
         self._ring_here(topic)
         own = self._listeners.get(topic)
-        for fifo in self._folder.glob(f"{topic}-*"):
-            if own is None or fifo != own.path:
-                _poke(fifo)
+        for name in os.listdir(self._folder):  # noqa: PTH208 -- for every commit: paths cost more than the ring
+            if name.startswith(f"{topic}-") and (own is None or name != own.path.name):
+                _poke(self._folder / name)
 
     def wait(self, topic: str, ready: Callable[[], bool], timeout: float) -> bool:
         """Block until ``ready`` holds or seconds passed; whether it holds.
@@ -61,29 +68,37 @@ class Bells:
             self._sleep(topic, heard, min(left, longest))
 
     def _sleep(self, topic: str, heard: int, timeout: float) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._rings[topic] != heard, timeout)
+        changed = self._condition(topic)
+        with changed:
+            changed.wait_for(lambda: self._closed or self._rings[topic] != heard, timeout)
 
     def close(self) -> None:
         """Wake all waiters for good and take the FIFOs away."""
-        with self._changed:
+        with self._opening:
             self._closed = True
             listeners, self._listeners = self._listeners, {}
-            self._changed.notify_all()
+            waited_for = list(self._changed.values())
+        for changed in waited_for:
+            with changed:
+                changed.notify_all()
         for listener in listeners.values():
             listener.close()
 
     def _ring_here(self, topic: str) -> None:
-        with self._changed:
+        changed = self._condition(topic)
+        with changed:
             self._rings[topic] += 1
-            self._changed.notify_all()
+            changed.notify_all()
+
+    def _condition(self, topic: str) -> threading.Condition:
+        return self._changed.get(topic) or self._changed.setdefault(topic, threading.Condition())
 
     def _listen(self, topic: str) -> bool:
-        with self._changed:
+        with self._opening:
             if topic in self._listeners or self._closed:
                 return True
             try:
-                self._listeners[topic] = _Listener(self._folder, topic, lambda: self._ring_here(topic))
+                self._listeners[topic] = _Listener(self._folder, topic, lambda: self._ring_here(topic), self._nap)
             except OSError:
                 # No inode left: other processes cannot be heard, so the wait looks again by itself now and then.
                 return False
@@ -93,7 +108,8 @@ class Bells:
 class _Listener:
     """One FIFO and the thread that reads it."""
 
-    def __init__(self, folder: Path, topic: str, heard: Callable[[], None]) -> None:
+    def __init__(self, folder: Path, topic: str, heard: Callable[[], None], nap: float) -> None:
+        self._nap = nap
         self.path = folder / f"{topic}-{os.getpid()}-{uuid4().hex}"
         self._heard = heard
         # Made under a hidden name and opened before it is renamed: no ringer ever sees it without its reader.
@@ -111,12 +127,16 @@ class _Listener:
         poll = select.poll()
         poll.register(self._read, select.POLLIN)
         poll.register(self._stop, select.POLLIN | select.POLLHUP)
+        end = select.poll()
+        end.register(self._stop, select.POLLIN | select.POLLHUP)
         while True:
             ready = {fd for fd, _ in poll.poll()}
             if self._stop in ready:
                 return
             os.read(self._read, _DRAIN_BYTES)
             self._heard()
+            if self._nap and end.poll(self._nap * 1000):
+                return
 
     def close(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -96,6 +96,9 @@ class LogReader(Protocol):
     def chains(self) -> Sequence[str]:
         """The names of all chains, sorted."""
 
+    def sizes(self) -> Mapping[str, int]:
+        """The number of committed records of every chain."""
+
     def size(self, chain: str) -> int:
         """The number of committed records of a chain; 0 if there is no such chain."""
 

@@ -46,12 +46,15 @@ _KEEP_POISON = "INSERT INTO quarantine SELECT ?1, ?2, (SELECT data FROM intake W
 
 
 class SqliteEngine:
-    """The log engine on ``ledger.db``; bells and published checkpoints lie beside it."""
+    """The log engine on ``ledger.db``; bells and published checkpoints lie beside it.
 
-    def __init__(self, path: Path) -> None:
+    ``nap``: how many seconds waiters may learn later of what other processes do, see :class:`Bells`.
+    """
+
+    def __init__(self, path: Path, nap: float = 0.0) -> None:
         self._store = SqliteStore(path)
         self._checkpoints = path.parent / "checkpoints"
-        self._bells = Bells(path.parent / "bells")
+        self._bells = Bells(path.parent / "bells", nap)
         self._submissions: GroupCommit[bytes, int] = GroupCommit(self._insert_intake)
         self._stalled: EngineError | None = None
 
@@ -59,9 +62,10 @@ class SqliteEngine:
 
     def chains(self) -> Sequence[str]:
         """The names of all chains, sorted."""
-        return sorted(self._sizes())
+        return sorted(self.sizes())
 
-    def _sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, int]:
+        """The number of committed records of every chain."""
         with self._store.reading() as db:
             return dict(db.execute("SELECT name, size FROM chains").fetchall())
 
@@ -99,7 +103,7 @@ class SqliteEngine:
         """Block until some chain is larger than ``seen`` says (a chain not named counts as 0), or seconds passed."""
 
         def larger() -> bool:
-            return any(size > seen.get(chain, 0) for chain, size in self._sizes().items())
+            return any(size > seen.get(chain, 0) for chain, size in self.sizes().items())
 
         return self._bells.wait(_LOG, larger, timeout)
 

@@ -20,6 +20,9 @@ from producers.installation import read_identity
 from producers.settings import read
 from producers.signer import Signer, SignerHome
 
+NAP_SECONDS = 0.1
+"""Half of the time in which a commit is to be signed: waking for each one would only mean to wait on."""
+
 
 def main() -> int:
     """Run the signer as the arguments say; the exit code."""
@@ -44,7 +47,7 @@ def _run(arguments: argparse.Namespace) -> int:
             _prepare_keys(home, rotate=arguments.rotate)
         if arguments.init:
             return 0
-        engine = SqliteEngine(read(data_dir).settings.ledger_path(data_dir))
+        engine = SqliteEngine(read(data_dir).settings.ledger_path(data_dir), NAP_SECONDS)
         signer = Signer(engine, home.store, identity["origin"], system_clock)
         try:
             return _sign(signer, arguments)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from producers.feed import Recorded
+from projections.models import AuditEntry
 from schemas.base import Event
 
 E = TypeVar("E", bound=Event)
@@ -15,11 +17,21 @@ Handler = Callable[["View", Recorded, Any], None]
 
 
 class View:
-    """The views inside one transaction; ``touched`` collects the ids that waiters may be waiting for."""
+    """The views inside one transaction.
+
+    ``touched`` collects the ids that waiters may be waiting for, ``audit`` the rows of the records' entries: nothing
+    reads or changes those again, so they are written together and do without objects of their own.
+    """
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.touched: set[str] = set()
+        self.audit: list[dict[str, Any]] = []
+
+    def write_audit(self) -> None:
+        """Write the entries."""
+        if self.audit:
+            self.session.connection().execute(insert(AuditEntry), self.audit)
 
 
 class Handlers:

@@ -96,6 +96,26 @@ def test_a_ring_of_another_topic_wakes_nobody(tmp_path: Path) -> None:
     bells.close()
 
 
+def test_what_rings_while_a_listener_naps_is_heard_once_and_not_lost(tmp_path: Path) -> None:
+    bells, looks, rung = Bells(tmp_path, nap=4 * BRIEFLY), list[int](), threading.Event()
+    bells.wait("news", rung.is_set, 0.0)  # From here on it listens.
+
+    def look() -> bool:
+        looks.append(1)
+        return rung.is_set()
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(bells.wait, "news", look, SOON)
+        other = Bells(tmp_path)
+        for _ in range(50):
+            other.ring("news")
+        rung.set()
+        other.ring("news")
+        assert waiting.result()
+    assert len(looks) < 50
+    bells.close()
+
+
 def test_the_bell_of_a_killed_process_is_taken_away(tmp_path: Path) -> None:
     listener = python(LISTEN_AND_DIE, tmp_path)
     listener.wait(SOON)

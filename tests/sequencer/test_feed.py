@@ -17,7 +17,7 @@ from producers.engines.port import Append, Commit
 from producers.engines.sqlite import SqliteEngine
 from producers.feed import Feed
 from schemas.codec import event_schema, to_dict
-from schemas.events import ApiKeyRevoked, SchemaRegistered
+from schemas.events import ApiKeyIssued, ApiKeyRevoked, SchemaRegistered
 from tests.support.ledgers import Ledger, python
 
 if TYPE_CHECKING:
@@ -73,6 +73,18 @@ def test_a_feed_of_some_chains_neither_reads_nor_wakes_for_the_others(ledger: Le
     ledger.submitter.ensure_chain("beta")
     assert not feed.wait(BRIEFLY)
     assert feed.poll() == []
+
+
+def test_a_feed_of_some_events_passes_over_the_others_to_the_end(ledger: Ledger) -> None:
+    ledger.submit(*[ledger.issue() for _ in range(5)])
+    ledger.sequencer().step()
+    every = [at for at in Feed(ledger.engine).poll() if isinstance(at.event, ApiKeyIssued)]
+    feed, seen = Feed(ledger.engine, events=(ApiKeyIssued,)), []
+    while page := feed.poll(1):
+        seen += [at for at in page if isinstance(at.event, ApiKeyIssued)]
+    assert len(every) >= 5
+    assert sorted((at.chain, at.seq) for at in seen) == sorted((at.chain, at.seq) for at in every)
+    assert feed.positions == ledger.engine.sizes()
 
 
 def test_a_busy_chain_starves_no_other(ledger: Ledger) -> None:
