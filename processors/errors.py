@@ -100,6 +100,13 @@ class ModelUnsupportedError(ModelError):
     next_step = "Take unquantised weights of an architecture that the installed transformers knows."
 
 
+class ModelRecurrentError(ModelUnsupportedError):
+    """A model with layers that carry a state from token to token, which sampling keeps no cache for."""
+
+    code = "model_recurrent"
+    next_step = "Take a model whose layers all attend to earlier tokens: no Mamba, linear attention or convolutions."
+
+
 class ModelIncompleteError(ModelError):
     """Weights are missing: a shard, or tensors of the architecture."""
 

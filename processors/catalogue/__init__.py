@@ -7,10 +7,11 @@ that could run code.
 from processors.catalogue.files import model_dir, verify_model
 from processors.catalogue.folder import choose_files
 from processors.catalogue.register import register_model, registered_models, remove_model
-from processors.catalogue.weights import linear_modules, stored_tensors
+from processors.catalogue.weights import expert_modules, linear_modules, stored_tensors
 
 __all__ = [
     "choose_files",
+    "expert_modules",
     "linear_modules",
     "model_dir",
     "register_model",

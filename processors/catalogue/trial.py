@@ -21,6 +21,7 @@ from processors.errors import (
     ModelError,
     ModelIncompleteError,
     ModelNotCausalError,
+    ModelRecurrentError,
     ModelUnsupportedError,
     RemoteCodeError,
     TokenizerMissingError,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 UNBOUNDED = 1 << 20
 """The longest sequence of a model that names none."""
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")
+_RECURRENT = frozenset({"linear_attention", "conv", "hybrid", "hybrid_sliding"})
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -54,6 +56,7 @@ def try_model(folder: Path, config: dict[str, Any], dtype: str) -> Facts:
     quiet()
     architecture = _check_kind(config)
     model = _built(folder, dtype)
+    _check_layers(model)
     return Facts(
         architecture,
         int(model.get_input_embeddings().num_embeddings),
@@ -108,6 +111,17 @@ def _built(folder: Path, dtype: str) -> Any:
     if lacking:
         raise ModelIncompleteError(f"The weights lack {lacking[0]}, or have it in another shape.")
     return model
+
+
+def _check_layers(model: Any) -> None:
+    """Refuse layers whose memory is no keys and values: sampling adds and drops rows of those alone.
+
+    Raises:
+        ModelRecurrentError: there is one.
+    """
+    kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
+    if getattr(model, "_is_stateful", False) or not _RECURRENT.isdisjoint(kinds):
+        raise ModelRecurrentError("The model has layers that carry a state from token to token.")
 
 
 def _positions(config: Any) -> int:

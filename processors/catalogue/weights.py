@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LONGEST_HEADER = 100 << 20
+_EXPERT = re.compile(r"\.experts\.\d+\.(?:.*\.)?(?P<layer>[^.]+)\.weight$")
 
 
 def stored_tensors(directory: Path) -> Iterator[tuple[str, Any]]:
@@ -41,6 +43,15 @@ def linear_modules(directory: Path) -> frozenset[str]:
     """The last parts of the names of modules with a weight matrix: what ``target_modules`` may name."""
     names = (name.split(".") for name, entry in stored_tensors(directory) if len(entry["shape"]) > 1)
     return frozenset(parts[-2] for parts in names if parts[-1] == "weight" and len(parts) > 1)
+
+
+def expert_modules(directory: Path) -> frozenset[str]:
+    """The last parts of the names of layers that each expert of a mixture has of its own.
+
+    In memory these are fused into one parameter for all experts, whatever the files hold.
+    """
+    names = (name for name, _ in stored_tensors(directory))
+    return frozenset(found["layer"] for name in names if (found := _EXPERT.search(name)))
 
 
 def _check_index(directory: Path) -> None:

@@ -3,21 +3,22 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
-from processors.catalogue import linear_modules, verify_model
+from processors.catalogue import expert_modules, linear_modules, verify_model
 from processors.catalogue.files import model_dir
 from processors.catalogue.register import describe, take_in
-from processors.errors import ModelError, ModelIncompleteError
+from processors.errors import ModelError, ModelIncompleteError, ModelRecurrentError
 from producers.installation import Installation
-from tests.support.tiny_model import FAMILIES, MAX_POSITIONS, VOCABULARY, build_tiny_model
+from tests.support.tiny_model import FAMILIES, MAX_POSITIONS, VOCABULARY, build_tiny_model, build_tiny_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+FULL = "full_attention"
 ADAPTED = {"gpt2": {"c_attn", "c_proj", "c_fc"}}
 
 
@@ -150,3 +151,26 @@ def test_a_sharded_model_whose_index_and_files_disagree_is_refused(
         take_in(installation, "tiny", sharded)
     assert refused.value.next_step
     assert list((installation.data_dir / "models").iterdir()) == []
+
+
+RECURRENT: dict[str, dict[str, Any]] = {
+    "mamba": {"state_size": 4, "num_hidden_layers": 1},
+    "lfm2": {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "layer_types": ["conv", FULL]},
+}
+
+
+@pytest.mark.parametrize("family", RECURRENT)
+def test_a_model_that_sampling_keeps_no_cache_for_is_refused(family: str, tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM  # noqa: PLC0415 - heavy
+
+    folder = build_tiny_tokenizer(tmp_path / family)
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64}
+    config = AutoConfig.for_model(family, **sizes, **RECURRENT[family])
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    with pytest.raises(ModelRecurrentError, match="state from token to token"):
+        describe(family, folder)
+
+
+def test_the_layers_of_experts_are_known_by_their_names(tmp_path: Path) -> None:
+    assert expert_modules(build_tiny_model(tmp_path / "mixtral", family="mixtral")) == {"w1", "w2", "w3"}
+    assert expert_modules(build_tiny_model(tmp_path / "llama")) == frozenset()
