@@ -5,12 +5,23 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 MAX_INT = (1 << 63) - 1
 ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 HEX16 = r"^[0-9a-f]{32}$"
 HEX32 = r"^[0-9a-f]{64}$"
+SGD = "sgd"
 
 Seed = Annotated[int, Field(ge=0, le=MAX_INT)]
 Generation = Annotated[
@@ -79,6 +90,13 @@ class OptimizerConfig(Request):
     eps: float = Field(default=1e-8, gt=0, le=1)
     momentum: float = Field(default=0.0, ge=0, lt=1, description="Of sgd.")
     max_grad_norm: MaxGradNorm = Field(default=None, description="Clip each step's gradient to this norm.")
+
+    @field_validator("momentum")
+    @classmethod
+    def _is_of_sgd(cls, momentum: float, info: ValidationInfo) -> float:
+        if momentum and info.data.get("name", SGD) != SGD:
+            raise ValueError("sgd alone has a momentum")
+        return momentum
 
 
 class DPConfig(Request):

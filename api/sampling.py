@@ -78,8 +78,10 @@ def check(body: q.SampleRequest, model: KnownModel) -> None:
     """Hold a request to its model.
 
     Raises:
-        ApiError: invalid_request, token_out_of_vocabulary or sequence_too_long.
+        ApiError: invalid_request, chat_template_refused, token_out_of_vocabulary or sequence_too_long.
     """
+    if body.messages is not None and not model.has_chat_template:
+        raise ApiError("chat_template_refused", "messages: this model has no chat template.")
     wanted = count(body) * body.sampling_config.n
     if wanted > MOST_COMPLETIONS:
         raise ApiError("invalid_request", f"sampling_config.n: {wanted} completions; at most {MOST_COMPLETIONS}.")

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from sqlalchemy import JSON, BigInteger, Index, String, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-VIEWS_VERSION = 4
+VIEWS_VERSION = 5
 """Raise it with every change of a table or of what a handler writes: views of another version are rebuilt at start."""
 
 _PENDING = text("status = 'pending'")
@@ -109,6 +109,7 @@ class KnownModel(Base):
     architecture: Mapped[str]
     vocabulary_size: Mapped[int]
     max_positions: Mapped[int]
+    has_chat_template: Mapped[bool]
 
 
 class SigningKey(Base):

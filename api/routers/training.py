@@ -16,7 +16,7 @@ from api.errors import ApiError
 from api.platform import Platform
 from api.routers.common import BODY, Ask, Cursor, Limit, PlatformOf, errors, run_in_threadpool, usable_artifact
 from api.submission import Asked, Private, Sealed
-from processors.catalogue import linear_modules, model_dir
+from processors.catalogue import expert_modules, linear_modules, model_dir
 from processors.errors import ModelError
 from projections.models import CatalogueModel, KnownModel, Run
 from schemas import commands
@@ -56,16 +56,29 @@ def _create(platform: Platform, asked: Asked, config: q.TrainingConfig) -> r.Tra
 
 
 def _check_targets(platform: Platform, lora: q.LoRAConfig | None, model: CatalogueModel) -> None:
-    """Hold target_modules to the layers that the model has, before a run exists that could never train."""
+    """Hold LoRA settings to the layers that the model has, before a run exists that could never train."""
     if lora is None:
         return
+    directory = model_dir(platform.installation, bytes.fromhex(model.manifest_digest))
     try:
-        layers = linear_modules(model_dir(platform.installation, bytes.fromhex(model.manifest_digest)))
+        layers, experts = linear_modules(directory), expert_modules(directory)
     except ModelError as error:
         raise ApiError("model_changed", "The model's files cannot be read.") from error
     if layers and (unknown := sorted(set(lora.target_modules) - layers - {ALL_LINEAR})):
         known = ", ".join(sorted(layers))
         raise ApiError("invalid_request", f"lora_config.target_modules: no layer is called {unknown[0]}; {known} are.")
+    if experts and set(lora.target_modules) & (experts | {ALL_LINEAR}):
+        _check_experts(lora)
+
+
+def _check_experts(lora: q.LoRAConfig) -> None:
+    """Refuse what peft cannot do to the fused weights of experts."""
+    for name, wanted in (("dropout", lora.dropout), ("use_dora", lora.use_dora)):
+        if wanted:
+            raise ApiError(
+                "invalid_request",
+                f"lora_config.{name}: the experts of this model take none; leave it out, or name other target_modules.",
+            )
 
 
 def _start(platform: Platform, caller: Caller, config: q.TrainingConfig, model: CatalogueModel) -> StartSpec | None:

@@ -38,6 +38,7 @@ def model_registered(view: View, at: Recorded, event: events.ModelRegistered) ->
             architecture=event.architecture,
             vocabulary_size=event.vocabulary_size,
             max_positions=event.max_positions,
+            has_chat_template=event.has_chat_template,
         )
     )
 

@@ -131,6 +131,9 @@ WRONG: dict[str, Wrong] = {
     "a part that is no text": Wrong(
         OP + "/sample", 422, "invalid_request", {"messages": [[{"role": "user", "content": [{"type": "text"}]}]]}
     ),
+    "a conversation with a model that has no chat template": Wrong(
+        OP + "/sample", 422, "chat_template_refused", {"messages": [[{"role": "user", "content": "a"}]]}
+    ),
     "an empty stop string": Wrong(
         OP + "/sample", 422, "invalid_request", {"prompts": ["a"], "sampling_config": {"stop": [""]}}
     ),
