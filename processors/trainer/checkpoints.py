@@ -180,9 +180,11 @@ class Checkpoints:
                 return None
 
     def delete(self, tenant: str, artifact_id: bytes) -> None:
-        """Remove an artifact; the manifest first, so that no half of it looks whole."""
-        for name in (MANIFEST, SIGNATURE, PAYLOAD):
-            self._store.delete(f"{artifact_prefix(tenant, artifact_id.hex())}/{name}")
+        """Destroy an artifact; the manifest first: it holds the wrapped key, and no half of it looks whole."""
+        prefix = artifact_prefix(tenant, artifact_id.hex())
+        self._store.destroy(f"{prefix}/{MANIFEST}")
+        for name in (SIGNATURE, PAYLOAD):
+            self._store.delete(f"{prefix}/{name}")
 
 
 @dataclass(frozen=True, slots=True)

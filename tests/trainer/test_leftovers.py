@@ -53,6 +53,8 @@ def test_what_killed_workers_stored_and_nobody_recorded_is_removed(platform: Tin
         saved = run.outcome(run.save_state("mine"))
         kept = elsewhere.outcome(elsewhere.save_state("its"))
     orphan = _copied(platform, saved, "ab" * 16, whole=True)
+    wrapped_key = platform.installation.data_dir / "manifest-as-it-lies-on-the-disk"
+    wrapped_key.hardlink_to(orphan / "manifest.json")
     unfinished = _copied(platform, saved, "cd" * 16, whole=False)
     begun = _blobs(platform) / ("01" * 16)
     begun.mkdir()
@@ -62,6 +64,7 @@ def test_what_killed_workers_stored_and_nobody_recorded_is_removed(platform: Tin
         assert run.outcome(run.load_state(saved)).adapter_digest == saved.adapter_digest
         assert elsewhere.outcome(elsewhere.load_state(kept)).adapter_digest == kept.adapter_digest
     assert not orphan.exists()
+    assert set(wrapped_key.read_bytes()) == {0}
     assert not unfinished.exists()
     assert not begun.exists()
 
