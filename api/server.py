@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -147,7 +148,8 @@ def serve(data_dir: Path, settings: Settings) -> None:
         stack.enter_context(_only_server(data_dir))
         listener = stack.enter_context(_listening(settings.host, settings.port))
         tracing = Tracing.to(settings.otlp_endpoint, SERVER)
-        channel = SideChannel(ChannelLimits(result_seconds=settings.result_ttl_seconds))
+        limits = ChannelLimits(result_seconds=settings.result_ttl_seconds)
+        channel = SideChannel(limits, first_frame=time.time_ns() >> 10)
         opened = Platform.open(data_dir, channel=channel, tracing=tracing)
         platform = stack.enter_context(contextlib.closing(opened))
         doors = Doors(_uvicorn(platform, tls), platform.waiters.close)

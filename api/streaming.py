@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 KEEP_ALIVE_SECONDS = 15.0
 KEEP_ALIVE = b": keep-alive\n\n"
+GAP = b"event: gap\ndata: {}\n\n"
 
 
 class Listening:
@@ -39,31 +40,36 @@ class Listening:
 
         with self._channel.stream_reader(bytes.fromhex(self._future_id), touched) as reader:
             while (left := until - loop.time()) > 0 and not self._waiters.closing:
-                news: list[bytes] | r.Future | None = await self._waiters.until(
+                news: list[bytes] | r.Future | bytes | None = await self._waiters.until(
                     self._future_id, lambda: self._news(reader), min(left, KEEP_ALIVE_SECONDS)
                 )
                 if isinstance(news, list):
-                    for each in _deltas(reader, news, -1 if last is None else last):
+                    for each in _deltas(reader, news, last):
                         yield each
                 elif news is None:
                     yield KEEP_ALIVE
+                elif isinstance(news, bytes):
+                    yield news
+                    return
                 else:
                     yield event("result", news.model_dump_json().encode())
                     return
 
-    def _news(self, reader: StreamReader) -> list[bytes] | r.Future | None:
-        """What there is to tell: frames, else the future if it has finished, else nothing."""
-        return reader.read() or self._futures.get_finished(self._tenant, self._future_id)
+    def _news(self, reader: StreamReader) -> list[bytes] | r.Future | bytes | None:
+        """What there is to tell: frames, else the future if it has finished, else that no more comes, or nothing."""
+        told = reader.read() or self._futures.get_finished(self._tenant, self._future_id)
+        return told or (GAP if reader.lost else None)
 
 
-def _deltas(reader: StreamReader, frames: list[bytes], last: int) -> Iterable[bytes]:
+def _deltas(reader: StreamReader, frames: list[bytes], last: int | None) -> Iterable[bytes]:
     """The frames that come after the event ``last``, each under its number; first that some were missed, if so."""
     first = reader.position - len(frames)
-    if reader.missed and first > last + 1:
-        yield event("gap", b"{}")
+    of_another = last is not None and last < reader.begin == first
+    if of_another or (reader.missed and (last is None or first > last + 1)):
+        yield GAP
     reader.missed = 0
     for number, frame in enumerate(frames, first):
-        if number > last:
+        if last is None or number > last:
             yield event("deltas", frame, number)
 
 

@@ -87,9 +87,18 @@ class Listener(Protocol):
 
 
 class SideChannel:
-    """The parent's end. Every method may be called from any thread."""
+    """The parent's end. Every method may be called from any thread.
 
-    def __init__(self, limits: ChannelLimits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    The frames of streams are numbered from ``first_frame`` on: each process takes another number, so that no listener
+    takes its frames for those of a process before it.
+    """
+
+    def __init__(
+        self,
+        limits: ChannelLimits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        first_frame: int = 0,
+    ) -> None:
         self.limits = limits or ChannelLimits()
         self.listener: Listener | None = None
         self._clock = clock
@@ -98,7 +107,7 @@ class SideChannel:
         self._input_bytes = 0
         self._results: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
         self._result_bytes = 0
-        self._streams = Streams()
+        self._streams = Streams(begin=first_frame)
 
     def put_input(self, operation_id: bytes, data: bytes) -> None:
         """Keep an operation's input (see :func:`pack_input`) until it is dropped; the same id again replaces it.
@@ -187,8 +196,7 @@ class SideChannel:
         except (OSError, ChannelError, ValueError, KeyError, TypeError) as error:
             log.warning("side_channel_broken", error=type(error).__name__)
         finally:
-            for operation_id in connection.streaming:
-                self._streams.end(operation_id)
+            self._streams.lose(connection.streaming)
             connection.server.close()
             connection.closed.set()
             if self.listener is not None:

@@ -1,6 +1,7 @@
 """Frames of operations under way, from the trainer to whoever listens: in memory, bounded, never kept for later.
 
-A stream begins with its first frame or its first reader and ends with its operation, or with the child that fed it.
+A stream begins with its first frame or its first reader and ends with its operation, or is lost with the child that fed
+it. What another child streams of the same operation is another stream: its frames, cut elsewhere, have higher numbers.
 """
 
 from __future__ import annotations
@@ -12,34 +13,39 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 STREAM_BYTES = 1 << 20
+APART = 1 << 32
+"""How far the numbers of what came before a loss are from those that come after it."""
 
 
 @dataclass(eq=False)
 class _Stream:
-    """What is held of a stream: ``frames`` from number ``first`` on, and whom to tell of more."""
+    """What is held of a stream that began with ``begin``: ``frames`` from number ``first`` on, and whom to tell of more."""
 
+    begin: int
+    first: int
     frames: deque[bytes] = field(default_factory=deque)
-    first: int = 0
     size: int = 0
     ended: bool = False
+    lost: bool = False
     readers: list[StreamReader] = field(default_factory=list)
 
 
 class Streams:
-    """The streams of all operations. Every method may be called from any thread."""
+    """The streams of all operations, whose frames are numbered from ``begin`` on. Any thread may call every method."""
 
-    def __init__(self, stream_bytes: int = STREAM_BYTES) -> None:
+    def __init__(self, stream_bytes: int = STREAM_BYTES, begin: int = 0) -> None:
         self._stream_bytes = stream_bytes
+        self._begin = begin
         self._changed = threading.Condition()
         self._streams: dict[bytes, _Stream] = {}
 
     def append(self, operation_id: bytes, data: bytes) -> None:
         """Add a frame; the oldest of the stream give way when it holds too many bytes."""
         with self._changed:
-            stream = self._streams.setdefault(operation_id, _Stream())
+            stream = self._stream(operation_id)
             stream.frames.append(data)
             stream.size += len(data)
             while stream.size > self._stream_bytes:
@@ -58,13 +64,23 @@ class Streams:
             listeners = self._tell(stream)
         _call(listeners)
 
+    def lose(self, operation_ids: Iterable[bytes]) -> None:
+        """Streams break off: who fed them is gone, and what comes of their operations will be other streams."""
+        with self._changed:
+            lost = [stream for each in operation_ids if (stream := self._streams.pop(each, None))]
+            self._begin += APART
+            for stream in lost:
+                stream.ended = stream.lost = True
+            listeners = [listener for stream in lost for listener in self._tell(stream)]
+        _call(listeners)
+
     def reader(self, operation_id: bytes, notify: Callable[[], None] | None = None) -> StreamReader:
         """A reader of a stream from the oldest frame that is held; ``notify`` is called when there is more, or the end.
 
         A stream that has ended is unknown: look whether the operation is pending after this, not before.
         """
         with self._changed:
-            stream = self._streams.setdefault(operation_id, _Stream())
+            stream = self._stream(operation_id)
             reader = StreamReader(self, operation_id, stream, notify)
             stream.readers.append(reader)
             return reader
@@ -73,6 +89,9 @@ class Streams:
         """How many streams there are."""
         with self._changed:
             return len(self._streams)
+
+    def _stream(self, operation_id: bytes) -> _Stream:
+        return self._streams.setdefault(operation_id, _Stream(self._begin, self._begin))
 
     def _tell(self, stream: _Stream) -> list[Callable[[], None]]:
         self._changed.notify_all()
@@ -93,7 +112,7 @@ class Streams:
             stream = reader.stream
             if reader in stream.readers:
                 stream.readers.remove(reader)
-            untouched = not stream.readers and stream.first + len(stream.frames) == 0
+            untouched = not stream.readers and stream.first + len(stream.frames) == stream.begin
             if untouched and self._streams.get(reader.operation_id) is stream:
                 del self._streams[reader.operation_id]
 
@@ -108,8 +127,18 @@ class StreamReader:
         self.operation_id = operation_id
         self.stream = stream
         self.notify = notify
-        self.position = 0
+        self.position = stream.begin
         self.missed = 0
+
+    @property
+    def begin(self) -> int:
+        """The number of the stream's first frame."""
+        return self.stream.begin
+
+    @property
+    def lost(self) -> bool:
+        """Whether the stream broke off before its operation ended."""
+        return self.stream.lost
 
     def read(self, timeout: float = 0.0) -> list[bytes] | None:
         """The frames since the last call, waiting up to so many seconds for the first; None once the stream has ended.

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from api.streaming import GAP, Listening
 from processors.channel import ChannelClient
 from tests.support.doors import Doors, open_doors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from processors.streams import StreamReader
 
 DELTAS = [[{"prompt_index": 0, "completion_index": 0, "text": text, "finish_reason": None}] for text in "abc"]
 
@@ -85,6 +88,37 @@ def test_a_listener_hears_that_something_gave_way(doors: Doors, trainer: Channel
         (None, "result"),
     ]
     assert [name for _, name, _ in stream(doors, future, last=1)] == ["deltas", "result"]
+
+
+def lost(doors: Doors, trainer: ChannelClient, future: Any) -> StreamReader:
+    """The trainer goes; a reader of its stream, who has read to the end."""
+    reader = doors.platform.channel.stream_reader(bytes.fromhex(future["future_id"]))
+    trainer.close()
+    while reader.read(10) is not None:
+        pass
+    return reader
+
+
+def test_what_another_trainer_generates_is_not_taken_for_the_rest(doors: Doors, trainer: ChannelClient) -> None:
+    _, future = sampled(doors)
+    told(trainer, future)
+    lost(doors, trainer, future)
+    successor = ChannelClient(doors.platform.channel.connect().child)
+    told(successor, future)
+    doors.worker.fail(future, "out_of_memory")
+    assert [name for _, name, _ in stream(doors, future, last=1)] == ["gap", *["deltas"] * 3, "result"]
+    assert [name for _, name, _ in stream(doors, future)] == ["deltas"] * 3 + ["result"]
+    successor.close()
+
+
+def test_who_listens_while_the_trainer_is_lost_hears_so(doors: Doors, trainer: ChannelClient) -> None:
+    _, future = sampled(doors)
+    told(trainer, future)
+    platform = doors.platform
+    listening = Listening(
+        platform.futures, platform.channel, platform.waiters, doors.worker.tenant, future["future_id"]
+    )
+    assert listening._news(lost(doors, trainer, future)) == GAP
 
 
 def test_a_finished_future_has_its_result_alone(doors: Doors, trainer: ChannelClient) -> None:
