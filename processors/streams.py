@@ -22,7 +22,7 @@ APART = 1 << 32
 
 @dataclass(eq=False)
 class _Stream:
-    """What is held of a stream that began with ``begin``: ``frames`` from number ``first`` on, and whom to tell of more."""
+    """What is held of a stream that began with ``begin``: ``frames`` from ``first`` on; and whom to tell of more."""
 
     begin: int
     first: int

@@ -31,7 +31,9 @@ def new_optimizer(spec: OptimizerSpec, parameters: Mapping[str, Parameter]) -> t
     if spec.name == ADAFACTOR:
         return torch.optim.Adafactor(held, **common)
     if spec.name == SGD:
-        made: torch.optim.Optimizer = torch.optim.SGD(held, momentum=spec.momentum, fused=True, **common)
+        # torch's fused SGD leaves 16-bit weights on a CPU as they are, and says nothing.
+        fused = all(parameter.dtype == torch.float32 for parameter in held)
+        made: torch.optim.Optimizer = torch.optim.SGD(held, momentum=spec.momentum, fused=fused, **common)
         _start_momentum(made, spec, held)
         return made
     kind = torch.optim.Adam if spec.name == ADAM else torch.optim.AdamW
@@ -62,14 +64,16 @@ def place_of(spec: OptimizerSpec, slot: str, parameter: Tensor) -> torch.device:
 
 
 def is_tame(spec: OptimizerSpec, rate: float, norm: float, weights: Sequence[Tensor], state: Sequence[Tensor]) -> bool:
-    """Whether a step at a learning rate cannot make a number that float32 does not hold.
+    """Whether a step at a learning rate cannot make a number that its type does not hold.
 
     ``norm`` is the gradient's. Within these bounds no optimizer of ours moves a weight further than 1e31: Adam by at
     most rate |m| / ((1 - beta1) eps), with |m| below its old value or the decayed weight plus the gradient; SGD and
-    Adafactor by far less. A norm bounds each number of its tensor, and a NaN is below nothing.
+    Adafactor by far less. A norm bounds each number of its tensor, and a NaN is below nothing. Biases of a run's
+    own are of their base's type, and float16 ends at 65504: their steps are looked at.
     """
     return (
-        rate <= _TAME["rate"]
+        all(weight.dtype != torch.float16 for weight in weights)
+        and rate <= _TAME["rate"]
         and spec.weight_decay <= _TAME["decay"]
         and spec.eps >= _TAME["eps"]
         and max(spec.beta1, spec.momentum) <= _TAME["beta"]

@@ -14,6 +14,7 @@ from processors.trainer.compute import forward_backward, optim_step
 from processors.trainer.errors import CheckpointMismatchError, NonFiniteLossError
 from processors.trainer.tensors import pack, unpack
 from schemas.types import LoraSpec, OptimizerSpec
+from tests.support.tiny_model import build_tiny_model
 from tests.trainer.batches import random_rows
 from tests.trainer.conftest import ADAMW, LORA
 from tests.trainer.hand_loop import SEED, hand_written, trained
@@ -121,6 +122,30 @@ def test_numbers_near_the_end_of_float32_take_the_careful_way(base: SharedBase) 
         weight.data[0, 0] = kept
     adapter.optimizer.state[weight]["exp_avg_sq"][0, 0] = float("nan")
     assert not adapter.is_tame(1e-3, 1.0)
+
+
+def test_a_step_that_a_bias_in_float16_does_not_hold_is_refused(tmp_path: Path) -> None:
+    base = SharedBase(build_tiny_model(tmp_path / "half", biases=True), dtype="float16")
+    adapter = Adapter(base, replace(LORA, bias="all"), OPTIMIZERS["sgd"], SEED)
+    name = next(name for name, held in adapter.parameters.items() if held.dtype == torch.float16)
+    adapter.gradients = {name: torch.zeros_like(adapter.parameters[name])}
+    adapter.gradients[name][0], adapter.calls = 6e4, 1
+    before = _state(adapter)
+    with pytest.raises(NonFiniteLossError):
+        optim_step(adapter, 1, 10.0)
+    assert _state(adapter) == before
+
+
+@optimizers
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_biases_of_16_bits_are_trained(spec: OptimizerSpec, dtype: str, tmp_path: Path) -> None:
+    base = SharedBase(build_tiny_model(tmp_path / "half", biases=True), dtype=dtype)
+    adapter = Adapter(base, replace(LORA, bias="all"), spec, SEED)
+    adapter.gradients = {name: torch.ones_like(held) for name, held in adapter.parameters.items()}
+    adapter.calls = 1
+    before = {name: held.clone() for name, held in adapter.weights().items()}
+    optim_step(adapter, 1, 1.0)
+    assert [name for name, held in adapter.weights().items() if torch.equal(held, before[name])] == []
 
 
 def test_another_optimizers_state_is_not_taken(base: SharedBase) -> None:
