@@ -23,19 +23,25 @@ if TYPE_CHECKING:
 RUN_EVENTS: frozenset[type[Event]] = frozenset(
     each for each in vars(of_runs).values() if isinstance(each, type) and issubclass(each, Event) and each is not Event
 )
-EVENTS = RUN_EVENTS | {e.PackageRequested}
+EVENTS = RUN_EVENTS | {e.PackageRequested, e.CommandRejected}
+REPORTS = frozenset({"RecordBatchKeyDestroyed", "RecordArtifactDeleted"})
+EXPIRED = "expired"
 Key = tuple[str, str]
 """A chain and a run of it."""
 
 
 @dataclass(slots=True)
 class Known:
-    """One run: its state, the operations with an input by interval, and the checkpoints that are to be deleted."""
+    """One run: its state, the operations with an input by interval, and the checkpoints that are to be deleted.
+
+    ``expired`` counts reports of what was destroyed that nobody decided in time.
+    """
 
     state: RunState
     created: bytes
     inputs: dict[int, dict[bytes, int]] = field(default_factory=dict)
     unwanted: set[bytes] = field(default_factory=set)
+    expired: int = 0
 
     def needs(self, interval: int, operation_id: bytes) -> bool:
         """Whether an accepted operation's input is still to be read: for its turn, or to be computed again."""
@@ -67,6 +73,8 @@ class Runs:
     def fold(self, recorded: Recorded) -> Key | None:
         """Take one record; the run that it is about."""
         event: Any = recorded.event
+        if isinstance(event, e.CommandRejected):
+            return self._refused(recorded.chain, event)
         key = (recorded.chain, event.run_id)
         self._refer(recorded.chain, event)
         if isinstance(event, e.PackageRequested):
@@ -106,6 +114,14 @@ class Runs:
 
     def _rested_on(self, chain: str, artifact: bytes) -> bool:
         return any(known.state.rests_on(artifact) for (of, _), known in self._known.items() if of == chain)
+
+    def _refused(self, chain: str, event: e.CommandRejected) -> Key | None:
+        key = (chain, event.stream.removeprefix("run/"))
+        known = self._known.get(key)
+        if known is None or event.command_type not in REPORTS or event.code != EXPIRED:
+            return None
+        known.expired += 1
+        return key
 
     def _refer(self, chain: str, event: Any) -> None:
         if isinstance(event, e.LoadStateSubmitted | e.PackageRequested | e.ArtifactExportRequested):

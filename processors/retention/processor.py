@@ -101,10 +101,12 @@ class Retention:
     def _destroyed(self, key: Key, what: bytes, command: Command, destroy: Callable[[], None]) -> Iterator[Intent]:
         """The report, once the thing is gone; what could not be destroyed is tried again at the next sweep.
 
-        A report that was not accepted when the run's durable state moves on is another one, and sent again.
+        A report that was not accepted when the run's durable state moves on is another one, and sent again; so is one
+        that waited too long for its decision, because the server was down.
         """
         known = self._runs.of(key)
-        trigger = known.created + known.state.durable.op_seq.to_bytes(8, "big") + what
+        attempt = known.state.durable.op_seq.to_bytes(8, "big") + known.expired.to_bytes(4, "big")
+        trigger = known.created + attempt + what
         if self._reported.get((key, what)) != trigger and self._attempt(destroy):
             self._reported[key, what] = trigger
             yield Intent(key[0], f"run/{key[1]}", command, trigger, type(command).__name__)

@@ -40,15 +40,19 @@ class Desk:
     def work(self) -> None:
         """Read to the end, do what is due, report it, and read on until nothing is left."""
         while True:
-            for recorded in self.ledger.records[self.position :]:
-                if type(recorded.event) in self.retention.events:
-                    self.retention.handle(recorded)
-            self.position = len(self.ledger.records)
+            self.read()
             intents = self.retention.caught_up()
             for intent in intents:
                 assert isinstance(self.ledger.report(intent), bytes), intent
             if not intents:
                 return
+
+    def read(self) -> None:
+        """Read to the end."""
+        for recorded in self.ledger.records[self.position :]:
+            if type(recorded.event) in self.retention.events:
+                self.retention.handle(recorded)
+        self.position = len(self.ledger.records)
 
     def submit(self, run_id: str = RUN) -> bytes:
         """Seal an input and have its command accepted, as the doors do; the operation's id."""

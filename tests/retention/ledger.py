@@ -79,6 +79,13 @@ class Ledger:
         self.replied.add(command_id)
         return self.ask(intent.command, command_id)
 
+    def expire(self, intent: Intent) -> None:
+        """Refuse a processor's intent, which waited for too long."""
+        command_id, name = outcome_id(intent.trigger, intent.kind), type(intent.command).__name__
+        self.replied.add(command_id)
+        run_id: str = intent.command.run_id  # type: ignore[attr-defined]
+        self._append(run_id, e.CommandRejected(command_id, name, intent.stream, "expired", "Its time is over."))
+
     def state(self, run_id: str = RUN) -> RunState:
         """A run as the deciders fold it."""
         state = self.states[run_id]

@@ -77,6 +77,20 @@ def test_a_closed_run_with_nothing_left_to_do_keeps_nothing(desk: Desk) -> None:
     assert (desk.keys(), destructions(desk.ledger)) == (set(), [0])
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_report_that_nobody_decided_in_time_is_sent_again(desk: Desk, *, restarted: bool) -> None:
+    desk.submit()
+    desk.ledger.ask(make(c.CloseRun))
+    finish(desk)
+    desk.read()
+    (report,) = desk.retention.caught_up()
+    desk.ledger.expire(report)
+    if restarted:
+        desk.restart()
+    desk.work()
+    assert (desk.keys(), destructions(desk.ledger)) == (set(), [0])
+
+
 def test_an_asked_deletion_takes_the_wrapped_key_first_and_is_then_recorded(desk: Desk) -> None:
     old, new = desk.store(desk.ledger.durable()), desk.store(desk.ledger.durable())
     assert isinstance(desk.ledger.ask(make(c.DeleteArtifact, artifact_id=old)), bytes)
