@@ -93,12 +93,12 @@ def run(root: Path, text: Path | None, screen: Screen, scale: Scale | None = Non
     """
     places, scale = Places(root.resolve()), scale or Scale()
     _clear(places.root)
+    with screen.part("Make a base model from real text"):
+        base = _make_base_model(places, text, scale, screen)
     server = Server(places.data, places.log)
     try:
         with screen.part("Start the server"):
             server.start()
-        with screen.part("Make a base model from real text"):
-            base = _make_base_model(places, text, scale, screen)
         with screen.part("Register it and issue a key"):
             tensorguard("models", "add", MODEL, places.base_model, "--data-dir", places.data)
             key = tensorguard("keys", "issue", "--data-dir", places.data, "--tenant", TENANT)["api_key"]

@@ -133,7 +133,7 @@ def _new_run(run_id: str) -> CreateRun:
         lora=LoraSpec(8, 16.0, 0.0, ("q_proj", "v_proj"), "none"),
         optimizer=OptimizerSpec("adamw", 1e-3, 0.0, 0.9, 0.999, 1e-8),
         batch_size=8,
-        gradient_accumulation_steps=1,
+        gradient_accumulation_steps=None,
         max_steps=None,
         seed=7,
         metadata_commitment=None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,17 @@ from tests.bench.__main__ import NAMES, main, run
 from tests.bench.sizes import TINY
 
 
-@pytest.mark.parametrize("name", NAMES)
+WITH_A_SERVER = frozenset({"training", "memory", "retention", "reads", "start", "sampling"})
+"""Each of these starts a server of its own, which takes its time: one of them stands for all but in the long tests."""
+IN_THE_SUITE = "retention"
+
+
+def _benches() -> list[Any]:
+    long = WITH_A_SERVER - {IN_THE_SUITE}
+    return [pytest.param(name, marks=pytest.mark.soak) if name in long else name for name in NAMES]
+
+
+@pytest.mark.parametrize("name", _benches())
 def test_a_benchmark_yields_finite_positive_figures(name: str) -> None:
     figures = run(name, TINY)
     assert figures
