@@ -11,7 +11,6 @@ import pytest
 from tests.bench.__main__ import NAMES, main, run
 from tests.bench.sizes import TINY
 
-
 WITH_A_SERVER = frozenset({"training", "memory", "retention", "reads", "start", "sampling"})
 """Each of these starts a server of its own, which takes its time: one of them stands for all but in the long tests."""
 IN_THE_SUITE = "retention"
