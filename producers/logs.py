@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,14 @@ def configure(default: int = logging.INFO) -> None:
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    sys.excepthook = lambda _kind, error, _trace: _uncaught(error)
+    threading.excepthook = lambda thrown: _uncaught(thrown.exc_value)
+
+
+def _uncaught(error: BaseException | None) -> None:
+    """What ends a process or a thread is logged as every other exception is."""
+    if error is not None and not isinstance(error, SystemExit):
+        structlog.get_logger(__name__).critical("uncaught", exc_info=error)
 
 
 def _processors() -> Sequence[Any]:

@@ -20,6 +20,17 @@ except ValueError:
 structlog.get_logger("ours").info("going_on")
 logging.getLogger("theirs").info("chatter of a library")
 """
+UNCAUGHT = """
+import sys, threading
+from producers import logs
+logs.configure()
+def fail():
+    raise ValueError(sys.argv[1])
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+fail()
+"""
 THREE_LEVELS = """
 import structlog
 from producers import logs
@@ -41,6 +52,17 @@ def test_an_exception_is_logged_by_its_type_and_place_alone() -> None:
         ("ValueError", None),
     ]
     assert all({"level", "timestamp"} <= line.keys() for line in lines)
+
+
+def test_an_exception_that_ends_a_thread_or_the_process_is_logged_so_too() -> None:
+    process = python(f"import sys; sys.stderr = sys.stdout\n{UNCAUGHT}", CANARY)
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert [(line["event"], line["error"]) for line in map(json.loads, out.splitlines())] == [
+        ("uncaught", "ValueError"),
+        ("uncaught", "ValueError"),
+    ]
+    assert CANARY not in out
 
 
 def test_there_is_one_place_that_sets_logging_up() -> None:
