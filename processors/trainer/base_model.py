@@ -102,6 +102,14 @@ class SharedBase:
         """The memory of the weights."""
         return sum(int(parameter.nbytes) for parameter in self.base.parameters())
 
+    @property
+    def cell_bytes(self) -> int:
+        """The memory that keys and values of one more token of a completion take."""
+        config: Any = self.base.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return int(2 * config.num_hidden_layers * heads * width * DTYPES[self.dtype].itemsize)
+
     def add(self, lora: LoraSpec | None, seed: int) -> str:
         """A new run: an adapter initialised from a seed, or without one all weights; its name. Nothing else changes.
 

@@ -56,16 +56,6 @@ class Batch:
         self._cache: Cache | None = None
         self._mask_RT = torch.zeros((0, 0), dtype=torch.long, device=base.device)
 
-    @property
-    def columns(self) -> int:
-        """The length of the longest row, in tokens, and what its neighbours are padded to."""
-        return kv.columns_of(self._cache) if self._cache is not None else 0
-
-    @property
-    def cell_bytes(self) -> int:
-        """What a token of a row takes; 0 as long as that is not known."""
-        return kv.bytes_per_cell(self._cache) if self._cache is not None and self.rows else 0
-
     def read(self, prefill: Prefill, columns: int) -> Tensor | None:
         """Read some more columns of new prompts; logits (rows, vocabulary) for their first tokens once all are read."""
         start, end = prefill.read, min(prefill.read + columns, prefill.columns)

@@ -77,16 +77,6 @@ def new_cache() -> Cache:
     return Cache(layer_class_to_replicate=RoomyLayer)
 
 
-def columns_of(cache: Cache) -> int:
-    """How many columns a cache has."""
-    return int(cache.get_seq_length())
-
-
-def bytes_per_cell(cache: Cache) -> int:
-    """The memory that one more token of one row takes."""
-    return sum(part[0, :, 0].nbytes for layer in _layers(cache) for part in layer.held)
-
-
 def select(cache: Cache, rows: Sequence[int], first: int) -> None:
     """Keep some rows, in this order and as often as they are named, from column ``first`` on."""
     for layer in _layers(cache):

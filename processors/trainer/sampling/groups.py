@@ -31,6 +31,7 @@ class Group:
 
     def __init__(self, base: SharedBase, own: str | None, limits: Limits) -> None:
         self._device = base.device
+        self._cell_bytes = base.cell_bytes
         self._limits = limits
         self._waiting: deque[deque[Row]] = deque()
         self._prefill: Prefill | None = None
@@ -49,7 +50,7 @@ class Group:
         """All jobs that have rows here."""
         rows = [row for queue in self._waiting for row in queue]
         rows += [*(self._prefill.rows if self._prefill else ()), *self._batch.rows]
-        return list({row.job.operation_id: row.job for row in rows}.values())
+        return _jobs_of(rows)
 
     def drop(self, operation_id: bytes) -> None:
         """Forget the rows of a job."""
@@ -81,7 +82,11 @@ class Group:
         assert prefill is not None, "only what is being read can be read on"  # noqa: S101 -- the caller asked
         prompts = len(prefill.adapters)
         columns = max(1, self._limits.pass_tokens // prompts)
-        logits_RV = self._batch.read(prefill, columns)
+        try:
+            logits_RV = self._batch.read(prefill, columns)
+        except Exception as error:  # noqa: BLE001 -- the open rows have caches of their own, and go on
+            self._prefill = None
+            return prompts, [], [(job, error) for job in _jobs_of(prefill.rows)]
         if logits_RV is None:
             return prompts * columns, [], []
         self._prefill = None
@@ -106,8 +111,11 @@ class Group:
         return Prefill(rows, self._device) if rows else None
 
     def _fits(self, new: Sequence[Row]) -> bool:
-        """Whether there is room for some new rows; for one row alone there always is."""
-        rows = len(self._batch.rows) + len(new)
-        columns = max(self._batch.columns, *(len(row.prompt) for row in new))
-        fits = rows <= self._limits.rows and rows * columns * self._batch.cell_bytes <= self._limits.cache_bytes
-        return fits or rows == 1
+        """Whether there is room for new rows until the longest of all has all its tokens; for one alone there is."""
+        rows = [*self._batch.rows, *new]
+        size = len(rows) * max(row.reach for row in rows) * self._cell_bytes
+        return len(rows) == 1 or (len(rows) <= self._limits.rows and size <= self._limits.cache_bytes)
+
+
+def _jobs_of(rows: Sequence[Row]) -> list[SampleJob]:
+    return list({row.job.operation_id: row.job for row in rows}.values())

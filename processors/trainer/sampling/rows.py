@@ -43,6 +43,11 @@ class Row:
         self._ends = ends
         self._text = GrowingText(decode, job.sampling.stop)
 
+    @property
+    def reach(self) -> int:
+        """How many tokens it has at most, its prompt's included."""
+        return len(self.prompt) + self._room
+
     def take(self, token: int, logprob: float | None) -> Delta | None:
         """Take the next token; what it adds to the text, or that it ends it."""
         self.tokens.append(token)

@@ -5,11 +5,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM
 
 from processors.trainer.adapter import Adapter
 from processors.trainer.base_model import SharedBase
 from processors.trainer.sampling import Generator, Limits
+from processors.trainer.sampling.cache import new_cache
 from schemas.types import LoraSpec
 from tests.support.tiny_model import FAMILIES, build_tiny_model
 from tests.trainer.conftest import ADAMW
@@ -37,6 +39,13 @@ def setup(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def _change_config(directory: Path, **values: Any) -> None:
     path = directory / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_a_cell_takes_the_memory_that_is_reckoned_with(setup: tuple[SharedBase, Adapter, Any]) -> None:
+    base, cache = setup[0], new_cache()
+    base.base(input_ids=torch.tensor([[1, 2, 3]]), past_key_values=cache, use_cache=True)
+    layers: list[Any] = cache.layers
+    assert base.cell_bytes == sum(part[0, :, 0].nbytes for layer in layers for part in layer.held)
 
 
 SETTINGS: dict[str, dict[str, Any]] = {

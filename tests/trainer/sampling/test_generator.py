@@ -204,6 +204,20 @@ def test_a_pass_that_fails_ends_the_jobs_of_its_group_and_no_others(
     assert found[good.operation_id].completions == alone(base, PROMPTS, GREEDY, kinds[1])
 
 
+def test_a_prompt_that_cannot_be_read_ends_no_job_that_is_being_generated(
+    base: SharedBase, adapter: Adapter, new_adapter: Callable[..., Adapter]
+) -> None:
+    generator, broken = Generator(base), new_adapter(3)
+    weight = next(p for name, p in broken.parameters.items() if "lora_A" in name)
+    weight.data = weight.data[:, :-1]
+    good, bad = job(base, PROMPTS, GREEDY, adapter), job(base, PROMPTS, GREEDY, broken)
+    generator.submit(good)
+    generator.advance(1)
+    found = together(generator, [bad])
+    assert isinstance(found[bad.operation_id].error, RuntimeError)
+    assert found[good.operation_id].completions == alone(base, PROMPTS, GREEDY, adapter)
+
+
 @pytest.mark.parametrize("slices", [0, 1, 4])
 def test_a_cancelled_job_leaves_at_once_and_the_others_go_on(base: SharedBase, adapter: Adapter, slices: int) -> None:
     generator = Generator(base, Limits(rows=6, pass_tokens=8))
@@ -240,6 +254,14 @@ def test_a_small_job_does_not_wait_for_all_of_a_large_one(base: SharedBase, adap
     while generator.busy:
         order += [finished.operation_id for finished in generator.advance(4)]
     assert order == [small.operation_id, large.operation_id]
+
+
+def test_rows_are_generated_together_as_far_as_all_their_tokens_have_room(base: SharedBase) -> None:
+    each = job(base, ["to be"], replace(WARM, completions=6, max_tokens=40))
+    generator = Generator(base, Limits(cache_bytes=3 * (len(each.prompts[0]) + 40) * base.cell_bytes))
+    generator.submit(each)
+    generator.advance(1)
+    assert len(generator._groups[None]._batch.rows) == 3
 
 
 def test_memory_for_keys_and_values_is_bounded_and_one_row_always_fits(base: SharedBase, adapter: Adapter) -> None:
