@@ -70,6 +70,7 @@ class Simulator:
     url: str = ""
     held: bool = False
     faults: deque[str] = field(default_factory=deque)
+    samplers: dict[str, Json] = field(default_factory=dict)
     streamed: deque[bytes] = field(default_factory=deque)
     failures: deque[str] = field(default_factory=deque)
     seen: list[Seen] = field(default_factory=list)
@@ -169,14 +170,29 @@ class Simulator:
             status = "cancelled" if code == "cancelled" else "failed"
             future.update(status=status, error=ProblemError(str(code)).document)
             return
-        run = self.runs[future["training_client_id"]]
+        run = self.run(future["training_client_id"])
         run["step"] += future["kind"] == "optim_step"
         future.update(status="completed", result=_result(future, run))
 
     def run(self, run_id: str) -> Json:
-        if run_id not in self.runs:
+        if run_id not in self.runs | self.samplers:
             raise ProblemError("unknown_training_client")
-        return self.runs[run_id]
+        return (self.runs | self.samplers)[run_id]
+
+    def sampler(self, body: Json) -> tuple[int, Json]:
+        sampler_id = f"sampler-{len(self.samplers) + 1}"
+        self.samplers[sampler_id] = {
+            **body,
+            "sampler_id": sampler_id,
+            "tenant": "acme",
+            "model_ref": body["model_ref"] or "small",
+            "status": "open",
+            "step": 0,
+            "generation": 0,
+            "created_at": NOW,
+            "model": MODEL,
+        }
+        return 201, self.samplers[sampler_id]
 
     def future(self, future_id: str) -> Json:
         if future_id not in self.futures:
@@ -399,11 +415,13 @@ def _post(simulator: Simulator, seen: Seen) -> tuple[int, Json]:
     match [unquote(part) for part in seen.path.split("/")[2:]]:
         case ["training_clients"]:
             return simulator.create(seen.body)
-        case ["training_clients", run_id, "close"]:
+        case ["samplers"]:
+            return simulator.sampler(seen.body)
+        case ["training_clients" | "samplers", run_id, "close"]:
             run = simulator.run(run_id)
             run.update(status="closed", closed_at=NOW)
             return 200, run
-        case ["training_clients", run_id, kind]:
+        case ["training_clients" | "samplers", run_id, kind]:
             return simulator.submit(run_id, kind, seen.body)
         case ["futures", future_id, "cancel"]:
             return simulator.cancel(future_id)
@@ -412,11 +430,13 @@ def _post(simulator: Simulator, seen: Seen) -> tuple[int, Json]:
     raise ProblemError("not_found", 404)
 
 
-def _get(simulator: Simulator, seen: Seen) -> tuple[int, Any]:  # noqa: C901, PLR0911 -- one line per route
+def _get(simulator: Simulator, seen: Seen) -> tuple[int, Any]:  # noqa: C901, PLR0911, PLR0912 -- one line per route
     match [unquote(part) for part in seen.path.split("/")[2:]]:
         case ["training_clients"]:
             return 200, _page(list(simulator.runs.values()), seen)
-        case ["training_clients", run_id]:
+        case ["samplers"]:
+            return 200, _page(list(simulator.samplers.values()), seen)
+        case ["training_clients" | "samplers", run_id]:
             return 200, simulator.run(run_id)
         case ["futures", future_id, "result"]:
             return simulator.finished(future_id, float(seen.query.get("timeout", 25)))

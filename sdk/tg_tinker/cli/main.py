@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from tensorguard.errors import TensorGuardError, UsageError
 
-from tg_tinker.cli import export, operations, resources, train
+from tg_tinker.cli import export, operations, resources, sampling, train
 from tg_tinker.cli.output import complain
 from tg_tinker.cli.session import BASE_URL_VARIABLE, Server
 
@@ -37,6 +37,7 @@ def build_app() -> typer.Typer:
     app.callback()(_root)
     train.register(app)
     operations.register(app)
+    sampling.register(app)
     resources.register(app)
     export.register(app)
     return app

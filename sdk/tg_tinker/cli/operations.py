@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tg_tinker.cli.session import AsJson, NoWait, Run, Timeout, finish, read_json, settings, training
-from tg_tinker.types import SamplingConfig
+from tg_tinker.cli.session import AsJson, NoWait, Run, Timeout, finish, read_json, training
 
 
 def register(app: typer.Typer) -> None:
@@ -16,7 +15,6 @@ def register(app: typer.Typer) -> None:
     app.command("forward-backward")(forward_backward)
     app.command("forward")(forward)
     app.command("optim-step")(optim_step)
-    app.command("sample")(sample)
     app.command("save-state")(save_state)
     app.command("load-state")(load_state)
 
@@ -66,43 +64,6 @@ def optim_step(
     """Apply the accumulated gradient."""
     with training(context, run) as client:
         finish(client.optim_step(learning_rate, max_grad_norm), timeout, no_wait=no_wait, as_json=as_json)
-
-
-def sample(
-    context: typer.Context,
-    run: Run,
-    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="Texts to complete.")],
-    *,
-    max_tokens: Annotated[int, typer.Option(min=1)] = 64,
-    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 1.0,
-    top_p: Annotated[float, typer.Option(min=0, max=1)] = 1.0,
-    top_k: Annotated[int, typer.Option(min=0, help="Keep so many of the likeliest tokens; 0 keeps all.")] = 0,
-    min_p: Annotated[float, typer.Option(min=0, max=1, help="Keep tokens with this share of the best's chance.")] = 0.0,
-    repetition_penalty: Annotated[float, typer.Option(min=0, help="Above 1 weakens what was said before.")] = 1.0,
-    completions: Annotated[int, typer.Option("--completions", "-n", min=1, help="Completions of each prompt.")] = 1,
-    stop: Annotated[list[str] | None, typer.Option(help="A text that ends a completion; may be repeated.")] = None,
-    logprobs: Annotated[bool, typer.Option(help="Each token's log-probability too.")] = False,
-    seed: Annotated[int | None, typer.Option(min=0, help="Makes the draw repeatable.")] = None,
-    timeout: Timeout = None,
-    no_wait: NoWait = False,
-    as_json: AsJson = False,
-) -> None:
-    """Complete prompts with the run's present adapter."""
-    with settings("sampling configuration"):
-        config = SamplingConfig(
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            n=completions,
-            stop=tuple(stop or ()),
-            logprobs=logprobs,
-            seed=seed,
-        )
-    with training(context, run) as client:
-        finish(client.sample(prompts, config), timeout, no_wait=no_wait, as_json=as_json)
 
 
 def save_state(
