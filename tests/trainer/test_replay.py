@@ -185,7 +185,8 @@ def test_after_a_difference_a_checkpoint_is_what_the_next_replay_is_held_to(plat
             platform.wait_for_lease("moved", second)
             saved = run.outcome(run.save_state("there"))
             run.outcome(run.forward_backward(BATCHES[0]))
-            with platform.worker(**other):
+            with platform.worker(**other) as third:
+                platform.wait_for_lease("moved", third)
                 assert isinstance(run.outcome(run.optim_step()), e.StepApplied)
     assert [replay.identical for replay in _replays(platform, run)] == [False, True]
     assert _replays(platform, run)[1].adapter_digest == saved.adapter_digest
