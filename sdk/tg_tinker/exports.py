@@ -141,6 +141,8 @@ def _fetch_file(
         except TransientError:
             if _size(path) <= there:
                 raise
+        else:
+            break  # all that there is of it has come
     path.touch()
     if _digest(path) != file.sha256:
         path.unlink()

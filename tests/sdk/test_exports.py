@@ -82,10 +82,11 @@ def test_what_an_earlier_call_left_of_other_weights_is_fetched_anew(
     assert held(out) == {"adapter_config.json": b"{}", "adapter_model.safetensors": other}
 
 
+@pytest.mark.parametrize("more", [0, -100, 100], ids=["another", "a shorter", "a longer"])
 def test_a_file_with_another_digest_is_refused_and_not_kept(
-    server: Exports, client: ServiceClient, tmp_path: Path
+    server: Exports, client: ServiceClient, tmp_path: Path, more: int
 ) -> None:
-    server.forged["adapter_model.safetensors"] = bytes(len(WEIGHTS))
+    server.forged["adapter_model.safetensors"] = bytes(len(WEIGHTS) + more)
     with pytest.raises(errors.DownloadDamagedError):
         client.export_artifact(ARTIFACT, tmp_path / "out")
     server.forged.clear()
