@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from tensorguard import commitment
 
-from api import batches, paging, present, sampling
+from api import batches, paging, present, sampling, training
 from api import requests as q
 from api import responses as r
 from api.auth import Caller, KeyFirst, Reader, Trainer
@@ -16,16 +16,12 @@ from api.errors import ApiError
 from api.platform import Platform
 from api.routers.common import BODY, Ask, Cursor, Limit, PlatformOf, errors, run_in_threadpool, usable_artifact
 from api.submission import Asked, Private, Sealed
-from processors.catalogue import expert_modules, linear_modules, model_dir
-from processors.errors import ModelError
 from projections.models import CatalogueModel, KnownModel, Run
 from schemas import commands
-from schemas.types import LoraSpec, OptimizerSpec, StartSpec
+from schemas.types import StartSpec
 
 router = APIRouter(prefix="/v1/training_clients", tags=["training"], route_class=KeyFirst)
 LISTING = "training_clients"
-ALL_LINEAR = "all-linear"
-SHAPE = ("rank", "alpha", "bias", "use_rslora", "use_dora")
 _CHANGES = errors(*BODY, 404, 409, 429, 507)
 
 
@@ -44,41 +40,16 @@ def _create(platform: Platform, asked: Asked, config: q.TrainingConfig) -> r.Tra
     model = platform.views.model(config.model_ref)
     if model is None:
         raise ApiError("unknown_model", "The catalogue has no model of this name.")
-    _check_targets(platform, config.lora_config, model)
+    training.check_lora(platform.installation, config.lora_config, model)
     start = _start(platform, asked.caller, config, model)
     run_id = f"run-{asked.command_id.hex()}"
+    retention = config.batch_retention or platform.installation.settings.batch_retention
 
     def command(metadata: bytes | None) -> commands.CreateRun:
-        return _create_run(platform, run_id, config, model, start, metadata)
+        return training.create(run_id, config, model, start, retention, metadata)
 
     platform.submission.send_sealed(asked, Sealed(config.metadata, run_id), command)
     return _info(platform, _run(platform, asked.caller, run_id))
-
-
-def _check_targets(platform: Platform, lora: q.LoRAConfig | None, model: CatalogueModel) -> None:
-    """Hold LoRA settings to the layers that the model has, before a run exists that could never train."""
-    if lora is None:
-        return
-    directory = model_dir(platform.installation, bytes.fromhex(model.manifest_digest))
-    try:
-        layers, experts = linear_modules(directory), expert_modules(directory)
-    except ModelError as error:
-        raise ApiError("model_changed", "The model's files cannot be read.") from error
-    if layers and (unknown := sorted(set(lora.target_modules) - layers - {ALL_LINEAR})):
-        known = ", ".join(sorted(layers))
-        raise ApiError("invalid_request", f"lora_config.target_modules: no layer is called {unknown[0]}; {known} are.")
-    if experts and set(lora.target_modules) & (experts | {ALL_LINEAR}):
-        _check_experts(lora)
-
-
-def _check_experts(lora: q.LoRAConfig) -> None:
-    """Refuse what peft cannot do to the fused weights of experts."""
-    for name, wanted in (("dropout", lora.dropout), ("use_dora", lora.use_dora)):
-        if wanted:
-            raise ApiError(
-                "invalid_request",
-                f"lora_config.{name}: the experts of this model take none; leave it out, or name other target_modules.",
-            )
 
 
 def _start(platform: Platform, caller: Caller, config: q.TrainingConfig, model: CatalogueModel) -> StartSpec | None:
@@ -87,67 +58,9 @@ def _start(platform: Platform, caller: Caller, config: q.TrainingConfig, model: 
         return None
     artifact = usable_artifact(platform, caller, config.start_artifact_id)
     former = _run(platform, caller, artifact.run_id)
-    if former.manifest_digest != model.manifest_digest or not _same_shape(former.lora, config.lora_config):
+    if former.manifest_digest != model.manifest_digest or not training.same_shape(former.lora, config.lora_config):
         raise ApiError("checkpoint_mismatch", "start_artifact_id is of another model, or of other LoRA settings.")
     return StartSpec(bytes.fromhex(artifact.artifact_id), bytes.fromhex(artifact.manifest_digest), artifact.step)
-
-
-def _same_shape(former: dict[str, Any] | None, lora: q.LoRAConfig | None) -> bool:
-    """Whether two adapters' tensors mean the same; dropout only matters while training."""
-    if former is None or lora is None:
-        return former is None and lora is None
-    asked = lora.model_dump()
-    targets = set(former["target_modules"]) == set(lora.target_modules)
-    return targets and all(former.get(name, asked[name]) == asked[name] for name in SHAPE)
-
-
-def _lora(lora: q.LoRAConfig | None) -> LoraSpec | None:
-    if lora is None:
-        return None
-    return LoraSpec(
-        lora.rank,
-        lora.alpha,
-        lora.dropout,
-        tuple(lora.target_modules),
-        lora.bias,
-        use_rslora=lora.use_rslora,
-        use_dora=lora.use_dora,
-    )
-
-
-def _create_run(
-    platform: Platform,
-    run_id: str,
-    config: q.TrainingConfig,
-    model: CatalogueModel,
-    start: StartSpec | None,
-    metadata: bytes | None,
-) -> commands.CreateRun:
-    optimizer = config.optimizer
-    return commands.CreateRun(
-        run_id=run_id,
-        model=model.name,
-        manifest_digest=bytes.fromhex(model.manifest_digest),
-        tokenizer_digest=bytes.fromhex(model.tokenizer_digest),
-        lora=_lora(config.lora_config),
-        optimizer=OptimizerSpec(
-            optimizer.name,
-            optimizer.learning_rate,
-            optimizer.weight_decay,
-            optimizer.betas[0],
-            optimizer.betas[1],
-            optimizer.eps,
-            momentum=optimizer.momentum,
-            max_grad_norm=optimizer.max_grad_norm,
-        ),
-        batch_size=config.batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        max_steps=config.max_steps,
-        seed=config.seed,
-        metadata_commitment=metadata,
-        batch_retention=config.batch_retention or platform.installation.settings.batch_retention,
-        start=start,
-    )
 
 
 @router.get("", responses=errors())
