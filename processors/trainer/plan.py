@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from processors.trainer.optimizers import FUSED
 from schemas.types import ExecutionPlan
 
 if TYPE_CHECKING:
@@ -26,14 +25,14 @@ def execution_plan(adapter: Adapter, micro_batches: int) -> ExecutionPlan:
         threads=torch.get_num_threads(),
         micro_batches=micro_batches,
         dtype=base.dtype,
-        kernels=", ".join(_kernels(base, adapter.spec.name)),
+        kernels=", ".join(_kernels(base, _optimizer(adapter))),
     )
 
 
 def _kernels(base: SharedBase, optimizer: str) -> list[str]:
     named = [
         f"attention {base.attention}",
-        f"{optimizer} fused" if optimizer in FUSED else optimizer,
+        optimizer,
         f"device {_device(base.device)}",
     ]
     if base.compute.gradient_checkpointing:
@@ -41,6 +40,10 @@ def _kernels(base: SharedBase, optimizer: str) -> list[str]:
     if torch.are_deterministic_algorithms_enabled():
         named.append("deterministic")
     return named
+
+
+def _optimizer(adapter: Adapter) -> str:
+    return f"{adapter.spec.name} fused" if adapter.optimizer.defaults.get("fused") else adapter.spec.name
 
 
 def _device(device: torch.device) -> str:

@@ -12,6 +12,7 @@ from processors.trainer.adapter import Adapter
 from processors.trainer.base_model import SharedBase
 from processors.trainer.compute import forward_backward, optim_step
 from processors.trainer.errors import CheckpointMismatchError, NonFiniteLossError
+from processors.trainer.plan import execution_plan
 from processors.trainer.tensors import pack, unpack
 from schemas.types import LoraSpec, OptimizerSpec
 from tests.support.tiny_model import build_tiny_model
@@ -143,6 +144,8 @@ def test_biases_of_16_bits_are_trained(spec: OptimizerSpec, dtype: str, tmp_path
     adapter = Adapter(base, replace(LORA, bias="all"), spec, SEED)
     adapter.gradients = {name: torch.ones_like(held) for name, held in adapter.parameters.items()}
     adapter.calls = 1
+    fused = spec.name in ("adam", "adamw")
+    assert (f"{spec.name} fused" in execution_plan(adapter, 1).kernels) == fused
     before = {name: held.clone() for name, held in adapter.weights().items()}
     optim_step(adapter, 1, 1.0)
     assert [name for name, held in adapter.weights().items() if torch.equal(held, before[name])] == []
