@@ -239,10 +239,10 @@ def test_an_evaluation_leaves_the_run_as_it_is_and_its_result_for_the_client(pla
 
 
 def test_a_step_after_a_failed_batch_is_not_taken_with_too_few(platform: TinyPlatform) -> None:
+    run = platform.create_run("exact", gradient_accumulation_steps=2, batch_retention=SEALED)
+    wrong = run.forward_backward([[1, 100_000]])
+    good, step = run.forward_backward(BATCHES[0]), run.optim_step()
     with platform.worker(**SLOW):
-        run = platform.create_run("exact", gradient_accumulation_steps=2, batch_retention=SEALED)
-        wrong = run.forward_backward([[1, 100_000]])
-        good, step = run.forward_backward(BATCHES[0]), run.optim_step()
         assert run.outcome(wrong).code == "token_out_of_vocabulary"
         assert isinstance(run.outcome(good), e.ForwardBackwardCompleted)
         assert run.outcome(step).code == "accumulation_incomplete"
