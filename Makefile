@@ -2,10 +2,12 @@
 #
 #   TG_WHEELS   a folder with a CPU build of PyTorch; without it the index's build is taken (several GB with CUDA)
 #   PYTHON      the interpreter to make .venv with
+#   WORKERS     how many files of tests run side by side
 
 PYTHON    ?= python3
 TG_WHEELS ?=
-SEEDS     ?= 40
+SEEDS     ?= 50
+WORKERS   ?= 2
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -39,7 +41,7 @@ demo: setup
 	$(BIN)/tensorguard demo
 
 test: setup
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

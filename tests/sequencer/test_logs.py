@@ -38,6 +38,24 @@ logs.configure()
 log = structlog.get_logger()
 log.debug("detail"); log.info("news"); log.warning("trouble")
 """
+STDERR_EXCHANGED = """
+import io, sys
+import structlog
+from producers import logs
+real, sys.stderr = sys.stderr, io.StringIO()
+logs.configure()
+structlog.get_logger("early").info("into_the_stream_of_the_moment")
+sys.stderr.close()
+sys.stderr = real
+structlog.get_logger("early").info("still_here")
+"""
+
+
+def test_a_logger_outlives_a_stream_that_stood_for_stderr_for_a_while() -> None:
+    process = python(f"import sys; sys.stderr = sys.stdout\n{STDERR_EXCHANGED}")
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert [json.loads(line)["event"] for line in out.splitlines()] == ["still_here"]
 
 
 def test_an_exception_is_logged_by_its_type_and_place_alone() -> None:
