@@ -1,6 +1,8 @@
 """Replay: what a lost worker had done after the run's newest durable state, done again and held to its record.
 
-The operations are executed one per turn, so that a long replay keeps no other run from its work.
+The operations are executed one per turn, so that a long replay keeps no other run from its work. What failed for a
+reason that may pass (no memory, a file system that does not answer) is begun again a few times before it is given up:
+giving up loses work for good.
 """
 
 from __future__ import annotations
@@ -22,13 +24,19 @@ if TYPE_CHECKING:
     from schemas.base import Command
     from schemas.types import ExecutionPlan
 
+PAUSES = (1.0, 5.0, 25.0)
+"""Seconds before each further try."""
+PASSING = frozenset({"out_of_memory", "storage_full", "internal_error", "model_changed"})
 log = structlog.get_logger(__name__)
 
 
 class Replay:
-    """The state-changing operations of a run that are to be done again, oldest first."""
+    """The state-changing operations of a run that are to be done again, oldest first; not before ``due`` (seconds)."""
 
-    def __init__(self, changes: list[Change]) -> None:
+    def __init__(self, changes: list[Change], *, due: float = 0.0, tries: int = 0) -> None:
+        self.due = due
+        self._tries = tries
+        self._changes = changes
         self._left = deque(changes)
         self._through = changes[-1].op_seq
         self._steps = 0
@@ -50,6 +58,12 @@ class Replay:
             log.warning("replay_failed", run_id=live.view.run_id, code=code, at=place_of(error))
             return c.FailReplay(live.view.run_id, live.lease_epoch, code)
         return None if self._left else self._report(live)
+
+    def later(self, code: str, now: float) -> Replay | None:
+        """The same from its beginning after a pause, if what it failed for may pass and it was not tried too often."""
+        if code not in PASSING or self._tries >= len(PAUSES):
+            return None
+        return Replay(self._changes, due=now + PAUSES[self._tries], tries=self._tries + 1)
 
     def _again(self, live: LiveRun, change: Change, operations: Operations) -> None:
         match change.submitted:

@@ -258,8 +258,12 @@ class Worker:
 
     def _whose_turn(self) -> LiveRun | None:
         """The run whose turn it is, of those with something to execute."""
-        key = self._turns.next(lambda each: self._live[each].ready and not self._samples.holds(self._live[each]))
+        key = self._turns.next(lambda each: self._may_go_on(self._live[each]))
         return self._live[key] if key is not None else None
+
+    def _may_go_on(self, live: LiveRun) -> bool:
+        resting = live.replay is not None and live.replay.due > self._seconds()
+        return live.ready and not resting and not self._samples.holds(live)
 
     def _execute(self, live: LiveRun) -> None:
         if live.replay is not None:
@@ -274,7 +278,10 @@ class Worker:
     def _replay(self, live: LiveRun, replay: Replay) -> None:
         with self._watch.timed(REPLAY):
             command = replay.advance(live, self._operations)
-        if command is not None:
+        if isinstance(command, c.FailReplay) and (later := replay.later(command.code, self._seconds())):
+            live.free()
+            live.replay = later
+        elif command is not None:
             live.replay, live.stopped = None, isinstance(command, c.FailReplay)
             self._outbox.send(outcome_of(live, command, f"replay/{live.view.run_id}".encode()))
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from processors.catalogue import model_dir
 from processors.trainer.device import Compute
+from processors.trainer.replay import Replay
+from processors.trainer.runs import Change
 from schemas import commands as c
 from schemas import events as e
 from tests.support.tiny_platform import LORA, TENANT, TinyPlatform
@@ -221,6 +226,31 @@ def test_a_checkpoint_that_is_gone_ends_a_replay(platform: TinyPlatform) -> None
         with platform.worker(**SLOW):
             lost = platform.wait_for("gone", lambda event: isinstance(event, e.RunRolledBack))
     assert lost.cause_code is not None
+
+
+def test_a_replay_that_fails_for_a_reason_that_passes_is_begun_again(platform: TinyPlatform) -> None:
+    with platform.worker(**SLOW):
+        run = platform.create_run("patient", batch_retention=SEALED)
+        steps = run.train(seed=1, steps=2)
+        files = model_dir(platform.installation, platform.model.manifest_digest)
+        away = files.rename(files.with_name("away"))
+        with capture_logs() as logged, platform.worker(**SLOW):
+            pause = threading.Event()
+            while not any(entry["event"] == "replay_failed" for entry in logged):
+                pause.wait(0.05)
+            away.rename(files)
+            saved = run.outcome(run.save_state("after"))
+    assert saved.adapter_digest == steps[-1].adapter_digest
+    assert [replay.identical for replay in _replays(platform, run)] == [True]
+
+
+@pytest.mark.parametrize(("code", "tries"), [("out_of_memory", 3), ("batch_lost", 0), ("checkpoint_damaged", 0)])
+def test_only_what_may_pass_is_tried_again_and_not_for_ever(code: str, tries: int) -> None:
+    replay: Replay | None = Replay([Change(e.OptimStepSubmitted("a", bytes(16), 1, None), bytes(32))])
+    dues = []
+    while replay := replay.later(code, now=100.0):
+        dues.append(replay.due)
+    assert dues == [101.0, 105.0, 125.0][:tries]
 
 
 def test_an_evaluation_leaves_the_run_as_it_is_and_its_result_for_the_client(platform: TinyPlatform) -> None:
