@@ -147,6 +147,11 @@ KINDS: dict[str, Kind] = {
     ),
     "non_finite_loss": Kind(422, "The loss is not finite", "Lower the learning rate or look at the batch."),
     "out_of_memory": Kind(507, "Not enough memory", "Send smaller batches or shorter sequences."),
+    "worker_killed": Kind(
+        507,
+        "It ended its worker again and again",
+        "Send smaller batches or shorter sequences: a process that needs more memory than there is, is killed.",
+    ),
     "empty_gradient": Kind(
         422, "No label gave a gradient", "Send rows with labels that are not -100 behind their first token."
     ),

@@ -20,6 +20,7 @@ from tensorguard.errors import TensorGuardError
 from processors.channel import ChannelClient
 from processors.trainer.device import prepare
 from processors.trainer.settings import Settings
+from processors.trainer.suspects import Suspects
 from processors.trainer.worker import Worker
 from producers import logs
 from producers.installation import Installation
@@ -35,25 +36,29 @@ def main() -> int:
     # Ctrl-C reaches every process of the terminal; the parent decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    channel = ChannelClient(arguments.channel_fd, on_close=_parent_gone)
+    suspects = Suspects(arguments.data_dir / "run")
+    channel = ChannelClient(arguments.channel_fd, on_close=lambda: _parent_gone(suspects))
     try:
         harden_process()
         installation = Installation.open(arguments.data_dir)
-        _train(installation, channel, arguments.worker_id, stop)
+        _train(installation, channel, arguments.worker_id, stop, suspects)
     except TensorGuardError as error:
         structlog.get_logger(__name__).error("trainer_failed", code=error.code, detail=str(error))
         return error.exit_code
     return 0
 
 
-def _train(installation: Installation, channel: ChannelClient, worker: str, stop: threading.Event) -> None:
+def _train(
+    installation: Installation, channel: ChannelClient, worker: str, stop: threading.Event, suspects: Suspects
+) -> None:
     settings = Settings.of(installation.settings)
     prepare(settings.compute)
     with closing(Tracing.to(installation.settings.otlp_endpoint, TRAINER)) as tracing:
-        Worker(installation, channel, worker, stop, settings, tracing=tracing).run()
+        Worker(installation, channel, worker, stop, settings, tracing=tracing, suspects=suspects).run()
 
 
-def _parent_gone() -> None:
+def _parent_gone(suspects: Suspects) -> None:
+    suspects.forgive()
     # Nobody is left to report to, and another server may already be starting: no more work, at once.
     os._exit(0)
 

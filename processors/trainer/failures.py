@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from schemas.base import Command
 
 INTERNAL, OUT_OF_MEMORY, CANCELLED = "internal_error", "out_of_memory", "cancelled"
+WORKER_KILLED = "worker_killed"
 _ALLOCATION_FAILED = ("can't allocate memory", "out of memory")
 log = structlog.get_logger(__name__)
 

@@ -43,6 +43,11 @@ class Replay:
         self._differing: int | None = None
         self._plan: ExecutionPlan | None = None
 
+    @property
+    def next(self) -> bytes:
+        """The id of the operation that is done again next."""
+        return bytes(self._left[0].submitted.operation_id)
+
     def advance(self, live: LiveRun, operations: Operations) -> Command | None:
         """Do the next operation again; what to report once that was the last, or cannot be done.
 
@@ -55,9 +60,13 @@ class Replay:
             raise
         except Exception as error:  # noqa: BLE001 -- whatever it is, the run then stands at its durable state
             code = failure_code(error)
-            log.warning("replay_failed", run_id=live.view.run_id, code=code, at=place_of(error))
-            return c.FailReplay(live.view.run_id, live.lease_epoch, code)
+            return self.ended(live, code, at=place_of(error))
         return None if self._left else self._report(live)
+
+    def ended(self, live: LiveRun, code: str, **about: str) -> Command:
+        """What to report of a replay that cannot go on."""
+        log.warning("replay_failed", run_id=live.view.run_id, code=code, **about)
+        return c.FailReplay(live.view.run_id, live.lease_epoch, code)
 
     def later(self, code: str, now: float) -> Replay | None:
         """The same from its beginning after a pause, if what it failed for may pass and it was not tried too often."""

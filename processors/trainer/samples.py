@@ -61,6 +61,15 @@ class Samples:
         """Whether samples of a run are under way: nothing else of it may be executed."""
         return any(sample.live is live for sample in self._open.values())
 
+    @property
+    def only(self) -> bytes | None:
+        """The sample that is under way, if it is the only one."""
+        return next(iter(self._open)) if len(self._open) == 1 else None
+
+    def end(self, live: LiveRun, pending: Pending, command: Command) -> None:
+        """Let a sample have its outcome without being generated."""
+        self._open[pending.operation_id] = Sample(live, pending, self._seconds(), command=command)
+
     def start(self, live: LiveRun, pending: Pending) -> None:
         """Let a sample join those under way; if it cannot, that is its outcome."""
         sample = Sample(live, pending, self._seconds())

@@ -19,6 +19,7 @@ from processors.trainer.automatic import AutomaticCheckpoints
 from processors.trainer.bases import Bases
 from processors.trainer.beside import Beside
 from processors.trainer.checkpoints import Checkpoints
+from processors.trainer.failures import WORKER_KILLED, failure
 from processors.trainer.live import Adapters, LiveRun, levels
 from processors.trainer.operations import Operations
 from processors.trainer.outbox import Outbox, Outcome, outcome_of
@@ -27,6 +28,7 @@ from processors.trainer.replay import Replay
 from processors.trainer.runs import Runs, RunView
 from processors.trainer.samples import Samples
 from processors.trainer.settings import Settings
+from processors.trainer.suspects import ID_BYTES, Suspects
 from processors.trainer.turns import Turns
 from processors.trainer.watch import REPLAY, Watch
 from producers.feed import Feed
@@ -62,6 +64,7 @@ class Worker:
         settings: Settings | None = None,
         seconds: Callable[[], float] = time.monotonic,
         tracing: Tracing | None = None,
+        suspects: Suspects | None = None,
     ) -> None:
         engine = installation.engine()
         self._worker = worker
@@ -88,6 +91,7 @@ class Worker:
             self._checkpoints, self._outbox, self._watch, self._settings, self._clock, seconds
         )
         self._stored: dict[tuple[str, str], list[bytes]] = {}
+        self._suspects = suspects or Suspects(installation.data_dir / "run")
         self._mistaken = False
 
     def run(self) -> None:
@@ -132,15 +136,24 @@ class Worker:
         for live in self._live.values():
             while (pending := live.next_operation()) and isinstance(pending.submitted, e.SampleSubmitted):
                 live.executed = pending.op_seq
-                self._samples.start(live, pending)
+                self._start_sample(live, pending)
                 self._make_room(live)
         self._samples.cancel_unwanted()
         self._report_samples()
 
+    def _start_sample(self, live: LiveRun, pending: Pending) -> None:
+        if self._suspects.condemned(pending.operation_id):
+            self._samples.end(live, pending, failure(live, pending, WORKER_KILLED))
+            return
+        with self._suspects.watching(pending.operation_id):
+            self._samples.start(live, pending)
+
     def _generate(self) -> None:
         """A slice of the samples under way, which have as much of the time as other operations have."""
         began = self._seconds()
-        self._samples.advance()
+        # Of several samples it is not known which one ends the process; of a single one it is.
+        with self._suspects.watching(self._samples.only or bytes(ID_BYTES)):
+            self._samples.advance()
         self._owed -= self._seconds() - began
         self._report_samples()
 
@@ -270,14 +283,21 @@ class Worker:
             self._replay(live, live.replay)
         elif (pending := live.next_operation()) is not None:
             with self._watch.operation(pending) as came_of_it:
-                command = self._operations.execute(live, pending)
+                command = self._outcome_of(live, pending)
                 came_of_it(command)
                 self._report(live, pending, command)
         self._make_room(live)
 
+    def _outcome_of(self, live: LiveRun, pending: Pending) -> Command:
+        if self._suspects.condemned(pending.operation_id):
+            return failure(live, pending, WORKER_KILLED)
+        with self._suspects.watching(pending.operation_id):
+            return self._operations.execute(live, pending)
+
     def _replay(self, live: LiveRun, replay: Replay) -> None:
-        with self._watch.timed(REPLAY):
-            command = replay.advance(live, self._operations)
+        with self._watch.timed(REPLAY), self._suspects.watching(replay.next):
+            condemned = self._suspects.condemned(replay.next)
+            command = replay.ended(live, WORKER_KILLED) if condemned else replay.advance(live, self._operations)
         if isinstance(command, c.FailReplay) and (later := replay.later(command.code, self._seconds())):
             live.free()
             live.replay = later

@@ -24,6 +24,7 @@ FAILURES = frozenset(
         "sequence_too_long",
         "chat_template_refused",
         "out_of_memory",
+        "worker_killed",
         "empty_gradient",
         "batch_lost",
         "checkpoint_damaged",

@@ -78,6 +78,7 @@ from tg_tinker.errors.outcomes import (
     ResultDamagedError,
     ResultExpiredError,
     TenantKeyLostError,
+    WorkerKilledError,
     WorkerOutOfMemoryError,
 )
 from tg_tinker.errors.problems import (
@@ -243,6 +244,7 @@ __all__ = [
     "UntrustedServerError",
     "VersionConflictError",
     "ViewsBehindError",
+    "WorkerKilledError",
     "WorkerOutOfMemoryError",
     "WrongDtypeError",
     "from_problem",

@@ -39,6 +39,13 @@ class WorkerOutOfMemoryError(OperationFailedError):
     next_step = "Send fewer rows at a time; gradients accumulate until optim_step."
 
 
+class WorkerKilledError(OperationFailedError):
+    """Each time that the operation was executed, its worker's process died."""
+
+    code = "worker_killed"
+    next_step = "Send fewer rows or shorter sequences: most often there was no memory for so many."
+
+
 class BatchLostError(OperationFailedError):
     """The server was restarted before it used this data, which it keeps in memory only."""
 
