@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from api.auth import Caller
 
 MAX_KEY_CHARACTERS = 255
-_STRIPES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,12 @@ def command_id_for(caller: Caller, route: str, key: str | None) -> bytes:
     return sha256(material.encode()).digest()[:16]
 
 
+@dataclass(slots=True)
+class _Turn:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    wanted: int = 0
+
+
 class Memory:
     """What the newest requests were. Safe from any thread."""
 
@@ -54,13 +59,22 @@ class Memory:
         self._capacity = capacity
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, Remembered] = OrderedDict()
-        self._turns = [threading.Lock() for _ in range(_STRIPES)]
+        self._turns: dict[bytes, _Turn] = {}
 
     @contextmanager
     def turn(self, command_id: bytes) -> Iterator[None]:
-        """One request at a time for a command id: a repeat waits until the first is decided."""
-        with self._turns[command_id[0] % _STRIPES]:
-            yield
+        """One request at a time for a command id: a repeat waits until the first is decided, and nobody else does."""
+        with self._lock:
+            turn = self._turns.setdefault(command_id, _Turn())
+            turn.wanted += 1
+        try:
+            with turn.lock:
+                yield
+        finally:
+            with self._lock:
+                turn.wanted -= 1
+                if not turn.wanted:
+                    del self._turns[command_id]
 
     def get(self, command_id: bytes) -> Remembered | None:
         """What is known of a command's first request."""

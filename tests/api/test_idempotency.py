@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from api.idempotency import Memory
 from tests.support.doors import Doors, batch, open_doors
 
 RUNS = "/v1/training_clients"
@@ -108,3 +110,21 @@ def test_a_restarted_server_knows_its_repeats_from_the_ledger(data_dir: Path, na
         assert again[identity] == first[identity]
         answer = doors.call("POST", path, json=other, headers=KEY, key=key)
         assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+
+
+def test_only_repeats_of_a_request_wait_for_it() -> None:
+    memory, inside = Memory(), threading.Event()
+    with memory.turn(b"one"):
+        with memory.turn(b"other"):
+            pass
+        repeat = threading.Thread(target=lambda: enter(memory, inside))
+        repeat.start()
+        assert not inside.wait(0.05)
+    repeat.join(10)
+    assert inside.is_set()
+    assert memory._turns == {}
+
+
+def enter(memory: Memory, inside: threading.Event) -> None:
+    with memory.turn(b"one"):
+        inside.set()
