@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from sqlalchemy import JSON, BigInteger, Index, String, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-VIEWS_VERSION = 5
+VIEWS_VERSION = 6
 """Raise it with every change of a table or of what a handler writes: views of another version are rebuilt at start."""
 
 _PENDING = text("status = 'pending'")
@@ -306,7 +306,6 @@ class AuditEntry(Base):
     data: Mapped[dict[str, Any]]
 
     __table_args__ = (
-        Index("audit_by_event_id", "event_id"),
         Index("audit_by_event", "chain", "event", "seq"),
         Index("audit_by_stream", "chain", "stream", "seq"),
     )

@@ -194,10 +194,6 @@ class Views:
             query = query.where(AuditEntry.event == wanted.event)
         return self._all(query.order_by(AuditEntry.seq).limit(limit))
 
-    def located(self, event_id: str) -> Sequence[AuditEntry]:
-        """The records with that event id, whatever their chain."""
-        return self._all(select(AuditEntry).where(AuditEntry.event_id == event_id).order_by(AuditEntry.chain))
-
     def rejection(self, chain: str, seq: int) -> Rejection | None:
         """A refused command."""
         return self._first(select(Rejection).where(Rejection.chain == chain, Rejection.seq == seq))

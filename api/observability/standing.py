@@ -27,14 +27,6 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
-class Lag:
-    """Records that are on the ledger and not yet elsewhere, over all chains and on the worst one."""
-
-    total: int
-    most: int
-
-
-@dataclass(frozen=True, slots=True)
 class Standing:
     """Asks the parts of a server; a part that does not answer leaves its metrics out."""
 

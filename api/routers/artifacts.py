@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -11,7 +12,7 @@ from api import responses as r
 from api.auth import Caller, Reader, Trainer
 from api.errors import ApiError
 from api.platform import Platform
-from api.routers.common import Ask, Cursor, Limit, PlatformOf, errors, run_in_threadpool
+from api.routers.common import Ask, Cursor, Limit, PlatformOf, errors, newest, run_in_threadpool
 from api.submission import Asked
 from projections.models import Artifact
 from schemas.commands import DeleteArtifact
@@ -29,14 +30,8 @@ async def list_artifacts(
     cursor: Cursor = None,
 ) -> r.Page[r.ArtifactInfo]:
     """The tenant's checkpoints, newest first."""
-
-    def page() -> r.Page[r.ArtifactInfo]:
-        before = platform.cursors.decode(caller.tenant, LISTING, cursor)
-        rows = platform.views.artifacts(caller.tenant, training_client_id, before, limit + 1)
-        more = platform.cursors.encode(caller.tenant, LISTING, rows[limit - 1].seq) if len(rows) > limit else None
-        return r.Page(items=[_info(platform, row) for row in rows[:limit]], next_cursor=more)
-
-    return await run_in_threadpool(page)
+    rows = partial(platform.views.artifacts, caller.tenant, training_client_id)
+    return await newest(platform, caller, LISTING, (limit, cursor), rows, partial(_info, platform))
 
 
 @router.get("/{artifact_id}", responses=errors(404))

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Query, Request
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from api import paging, problems
+from api import responses as r
 from api.auth import Caller
 from api.errors import ApiError
 from api.idempotency import MAX_KEY_CHARACTERS
 from api.platform import Platform
 from api.submission import Asked
-from projections.models import Artifact
+from projections.models import Artifact, Export, Package, Run
+from schemas.commands import CloseRun
 
 ALIAS = "/api"
+PENDING = "pending"
 LONGEST_POLL = 30.0
 BODY = (400, 413, 415)
 """What can be wrong with a body before its values are looked at."""
+
+Row = TypeVar("Row", Run, Artifact, Package, Export)
+Made = TypeVar("Made", Package, Export)
+Shown = TypeVar("Shown", bound=BaseModel)
 
 __all__ = [
     "BODY",
@@ -28,7 +37,10 @@ __all__ = [
     "IdempotencyKey",
     "Limit",
     "PlatformOf",
+    "close_run",
     "errors",
+    "newest",
+    "once_settled",
     "run_in_threadpool",
     "usable_artifact",
 ]
@@ -105,6 +117,50 @@ _MEANING = {
     503: "Not now",
     507: "No space left",
 }
+
+
+async def newest(
+    platform: Platform,
+    caller: Caller,
+    listing: str,
+    page: tuple[int, str | None],
+    rows: Callable[[int | None, int], Sequence[Row]],
+    show: Callable[[Row], Shown],
+) -> r.Page[Shown]:
+    """A page (its limit and cursor) of a list, newest first; ``rows`` gives so many from before a position on.
+
+    Raises:
+        ApiError: invalid_request, the cursor is none of this list.
+    """
+    limit, cursor = page
+
+    def read() -> r.Page[Shown]:
+        found = rows(platform.cursors.decode(caller.tenant, listing, cursor), limit + 1)
+        more = platform.cursors.encode(caller.tenant, listing, found[limit - 1].seq) if len(found) > limit else None
+        return r.Page(items=[show(row) for row in found[:limit]], next_cursor=more)
+
+    return await run_in_threadpool(read)
+
+
+async def once_settled(
+    platform: Platform, topic: str, read: Callable[[], Made], show: Callable[[Made], Shown], seconds: float
+) -> Shown:
+    """Something that is made on demand, once it is no longer pending or after so many seconds."""
+
+    def settled() -> Shown | None:
+        row = read()
+        return None if row.status == PENDING else show(row)
+
+    found = await platform.waiters.until(topic, settled, seconds)
+    return found if found is not None else await run_in_threadpool(lambda: show(read()))
+
+
+def close_run(platform: Platform, asked: Asked, read: Callable[[], Run]) -> Run:
+    """A run that takes no more operations; closing twice is no error."""
+    run = read()
+    if run.closed_at is None:
+        platform.submission.send(asked, CloseRun(run.run_id))
+    return read()
 
 
 def usable_artifact(platform: Platform, caller: Caller, artifact_id: str) -> Artifact:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Header, Query, Response
@@ -21,6 +22,8 @@ from api.routers.common import (
     Limit,
     PlatformOf,
     errors,
+    newest,
+    once_settled,
     run_in_threadpool,
     usable_artifact,
 )
@@ -80,14 +83,8 @@ async def list_exports(
     cursor: Cursor = None,
 ) -> r.Page[r.ExportInfo]:
     """The tenant's exports, newest first, those that are gone among them."""
-
-    def page() -> r.Page[r.ExportInfo]:
-        before = platform.cursors.decode(caller.tenant, LISTING, cursor)
-        rows = platform.views.exports(caller.tenant, artifact_id, before, limit + 1)
-        more = platform.cursors.encode(caller.tenant, LISTING, rows[limit - 1].seq) if len(rows) > limit else None
-        return r.Page(items=[_info(platform, row) for row in rows[:limit]], next_cursor=more)
-
-    return await run_in_threadpool(page)
+    rows = partial(platform.views.exports, caller.tenant, artifact_id)
+    return await newest(platform, caller, LISTING, (limit, cursor), rows, partial(_info, platform))
 
 
 @router.get("/exports/{export_id}", responses=errors(404))
@@ -98,15 +95,9 @@ async def get_export(
     wait: Annotated[float, Query(ge=0, le=LONGEST_POLL, description="Seconds to wait while it is pending.")] = 0.0,
 ) -> r.ExportInfo:
     """An export, once it is no longer pending or after so many seconds."""
-
-    def finished() -> r.ExportInfo | None:
-        row = _export(platform, caller, export_id)
-        return None if row.status == PENDING else _info(platform, row)
-
-    found = await platform.waiters.until(export_id, finished, wait)
-    if found is None:
-        found = await run_in_threadpool(lambda: _info(platform, _export(platform, caller, export_id)))
-    return found
+    return await once_settled(
+        platform, export_id, partial(_export, platform, caller, export_id), partial(_info, platform), wait
+    )
 
 
 @router.get(

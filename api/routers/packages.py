@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -22,6 +23,8 @@ from api.routers.common import (
     Limit,
     PlatformOf,
     errors,
+    newest,
+    once_settled,
     run_in_threadpool,
     usable_artifact,
 )
@@ -68,15 +71,8 @@ async def list_packages(
     caller: Reader, platform: PlatformOf, limit: Limit = paging.DEFAULT_LIMIT, cursor: Cursor = None
 ) -> r.Page[r.PackageInfo]:
     """The tenant's packages, newest first."""
-
-    def page() -> r.Page[r.PackageInfo]:
-        rows = platform.views.packages(
-            caller.tenant, platform.cursors.decode(caller.tenant, LISTING, cursor), limit + 1
-        )
-        more = platform.cursors.encode(caller.tenant, LISTING, rows[limit - 1].seq) if len(rows) > limit else None
-        return r.Page(items=[_info(platform, row) for row in rows[:limit]], next_cursor=more)
-
-    return await run_in_threadpool(page)
+    rows = partial(platform.views.packages, caller.tenant)
+    return await newest(platform, caller, LISTING, (limit, cursor), rows, partial(_info, platform))
 
 
 @router.get("/{package_id}", responses=errors(404))
@@ -87,15 +83,9 @@ async def get_package(
     wait: Annotated[float, Query(ge=0, le=LONGEST_POLL, description="Seconds to wait while it is pending.")] = 0.0,
 ) -> r.PackageInfo:
     """A package, once it is no longer pending or after so many seconds."""
-
-    def finished() -> r.PackageInfo | None:
-        row = _package(platform, caller, package_id)
-        return None if row.status == "pending" else _info(platform, row)
-
-    found = await platform.waiters.until(package_id, finished, wait)
-    if found is None:
-        found = await run_in_threadpool(lambda: _info(platform, _package(platform, caller, package_id)))
-    return found
+    return await once_settled(
+        platform, package_id, partial(_package, platform, caller, package_id), partial(_info, platform), wait
+    )
 
 
 @router.get(

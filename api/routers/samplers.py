@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter
 
 from api import paging, present, sampling
@@ -10,7 +12,18 @@ from api import responses as r
 from api.auth import Caller, KeyFirst, Reader, Trainer
 from api.errors import ApiError
 from api.platform import Platform
-from api.routers.common import BODY, Ask, Cursor, Limit, PlatformOf, errors, run_in_threadpool, usable_artifact
+from api.routers.common import (
+    BODY,
+    Ask,
+    Cursor,
+    Limit,
+    PlatformOf,
+    close_run,
+    errors,
+    newest,
+    run_in_threadpool,
+    usable_artifact,
+)
 from api.routers.training import send_sample
 from api.submission import Asked, Sealed
 from projections.models import Run
@@ -59,14 +72,8 @@ async def list_samplers(
     caller: Reader, platform: PlatformOf, limit: Limit = paging.DEFAULT_LIMIT, cursor: Cursor = None
 ) -> r.Page[r.SamplerInfo]:
     """The tenant's samplers, newest first."""
-
-    def page() -> r.Page[r.SamplerInfo]:
-        before = platform.cursors.decode(caller.tenant, LISTING, cursor)
-        rows = platform.views.runs(caller.tenant, before, limit + 1, trainable=False)
-        more = platform.cursors.encode(caller.tenant, LISTING, rows[limit - 1].seq) if len(rows) > limit else None
-        return r.Page(items=[_info(platform, row) for row in rows[:limit]], next_cursor=more)
-
-    return await run_in_threadpool(page)
+    rows = partial(platform.views.runs, caller.tenant, trainable=False)
+    return await newest(platform, caller, LISTING, (limit, cursor), rows, partial(_info, platform))
 
 
 @router.get("/{sampler_id}", responses=errors(404))
@@ -92,14 +99,8 @@ async def sample_from_sampler(
 async def close_sampler(sampler_id: str, caller: Trainer, ask: Ask, platform: PlatformOf) -> r.SamplerInfo:
     """Take no more samples; those that are queued still finish. Closing twice is no error."""
     asked = await ask.by(caller)
-
-    def close() -> r.SamplerInfo:
-        run = _sampler(platform, caller, sampler_id)
-        if run.closed_at is None:
-            platform.submission.send(asked, commands.CloseRun(run.run_id))
-        return _info(platform, _sampler(platform, caller, sampler_id))
-
-    return await run_in_threadpool(close)
+    read = partial(_sampler, platform, caller, sampler_id)
+    return await run_in_threadpool(lambda: _info(platform, close_run(platform, asked, read)))
 
 
 def _sampler(platform: Platform, caller: Caller, run_id: str) -> Run:

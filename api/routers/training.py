@@ -14,7 +14,18 @@ from api import responses as r
 from api.auth import Caller, KeyFirst, Reader, Trainer
 from api.errors import ApiError
 from api.platform import Platform
-from api.routers.common import BODY, Ask, Cursor, Limit, PlatformOf, errors, run_in_threadpool, usable_artifact
+from api.routers.common import (
+    BODY,
+    Ask,
+    Cursor,
+    Limit,
+    PlatformOf,
+    close_run,
+    errors,
+    newest,
+    run_in_threadpool,
+    usable_artifact,
+)
 from api.submission import Asked, Private, Sealed
 from projections.models import CatalogueModel, KnownModel, Run
 from schemas import commands
@@ -68,14 +79,8 @@ async def list_training_clients(
     caller: Reader, platform: PlatformOf, limit: Limit = paging.DEFAULT_LIMIT, cursor: Cursor = None
 ) -> r.Page[r.TrainingClientInfo]:
     """The tenant's runs, newest first."""
-
-    def page() -> r.Page[r.TrainingClientInfo]:
-        before = platform.cursors.decode(caller.tenant, LISTING, cursor)
-        rows = platform.views.runs(caller.tenant, before, limit + 1, trainable=True)
-        more = platform.cursors.encode(caller.tenant, LISTING, rows[limit - 1].seq) if len(rows) > limit else None
-        return r.Page(items=[_info(platform, row) for row in rows[:limit]], next_cursor=more)
-
-    return await run_in_threadpool(page)
+    rows = partial(platform.views.runs, caller.tenant, trainable=True)
+    return await newest(platform, caller, LISTING, (limit, cursor), rows, partial(_info, platform))
 
 
 @router.get("/{training_client_id}", responses=errors(404))
@@ -90,14 +95,8 @@ async def close_training_client(
 ) -> r.TrainingClientInfo:
     """Take no more operations; those that are queued still finish. Closing twice is no error."""
     asked = await ask.by(caller)
-
-    def close() -> r.TrainingClientInfo:
-        run = _run(platform, caller, training_client_id)
-        if run.closed_at is None:
-            platform.submission.send(asked, commands.CloseRun(run.run_id))
-        return _info(platform, _run(platform, caller, training_client_id))
-
-    return await run_in_threadpool(close)
+    read = partial(_run, platform, caller, training_client_id)
+    return await run_in_threadpool(lambda: _info(platform, close_run(platform, asked, read)))
 
 
 @router.post("/{training_client_id}/forward_backward", status_code=202, responses=_CHANGES)

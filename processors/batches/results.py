@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
 FOLDER = "results"
 _DOMAIN = "tensorguard/result/v1"
-_EXPIRY_BYTES = 8
-_HEAD_BYTES = _EXPIRY_BYTES + sealing.WRAPPED_BYTES
-_MAX_EXPIRY = (1 << 63) - 1
+_HEAD_BYTES = sealing.EXPIRY_BYTES + sealing.WRAPPED_BYTES
 _NAME = re.compile(rf"[^/]+/{FOLDER}/[^/]+")
 
 
@@ -60,7 +58,7 @@ class BlobResultStore:
 
     def put(self, tenant: str, operation_id: bytes, data: bytes) -> None:
         """See :class:`processors.batches.port.ResultStore`."""
-        expiry = min(self._clock() + self._life, _MAX_EXPIRY).to_bytes(_EXPIRY_BYTES, "big")
+        expiry = sealing.expiry(self._clock() + self._life)
         key, place = self._random_bytes(sealing.KEY_BYTES), _place(tenant, operation_id, expiry)
         wrapped = sealing.wrap_key(self._keys.tenant_dek(tenant), place, key)
         sealed = sealing.seal(key, place, data, self._random_bytes)
@@ -74,8 +72,9 @@ class BlobResultStore:
                 stored = file.read()
         except BlobNotFoundError:
             return None
-        expiry, wrapped, sealed = stored[:_EXPIRY_BYTES], stored[_EXPIRY_BYTES:_HEAD_BYTES], stored[_HEAD_BYTES:]
-        if len(expiry) == _EXPIRY_BYTES and int.from_bytes(expiry, "big") <= self._clock():
+        head, sealed = stored[:_HEAD_BYTES], stored[_HEAD_BYTES:]
+        expiry, wrapped = head[: sealing.EXPIRY_BYTES], head[sealing.EXPIRY_BYTES :]
+        if len(expiry) == sealing.EXPIRY_BYTES and sealing.is_over(expiry, self._clock()):
             return None
         place = _place(tenant, operation_id, expiry)
         try:
@@ -94,7 +93,7 @@ class BlobResultStore:
     def _is_over(self, name: str, now: int) -> bool:
         try:
             with self._blobs.open(name) as file:
-                return int.from_bytes(file.read(_EXPIRY_BYTES), "big") <= now
+                return sealing.is_over(file.read(sealing.EXPIRY_BYTES), now)
         except BlobNotFoundError:
             return False
 

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 KEY_BYTES = wrap.KEY_BYTES
+EXPIRY_BYTES = 8
 WRAPPED_BYTES = 1 + 2 * KEY_BYTES + 8
 _VERSION = b"\x01"
 _NONCE_BYTES = 12
+_LATEST = (1 << 63) - 1
 
 
 def seal(key: bytes, place: bytes, data: bytes, random_bytes: Callable[[int], bytes] = os.urandom) -> bytes:
@@ -64,6 +66,21 @@ def unwrap_key(dek: wrap.Dek, place: bytes, wrapped: bytes) -> bytes:
     if not compare_digest(bound, _place_hash(place)):
         raise WrongKeyError("A wrapped key is of another place.")
     return key
+
+
+def expiry(moment: int) -> bytes:
+    """When something goes (microseconds since the epoch), in the 8 bytes that its place is bound to."""
+    return min(moment, _LATEST).to_bytes(EXPIRY_BYTES, "big")
+
+
+def expires_at(stored: bytes) -> int:
+    """The moment of :func:`expiry`, from bytes that begin with it."""
+    return int.from_bytes(stored[:EXPIRY_BYTES], "big")
+
+
+def is_over(stored: bytes, now: int) -> bool:
+    """Whether the time is over of what begins with its expiry."""
+    return expires_at(stored) <= now
 
 
 def place_of(domain: str, *parts: str | bytes | int) -> bytes:

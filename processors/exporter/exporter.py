@@ -4,55 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import structlog
-from tensorguard.errors import TensorGuardError
-
-from processors.base import Intent
-from processors.exporter.orders import EVENTS, Desk, Order
-from schemas.commands import FailArtifactExport, RecordArtifactExported
+from processors.exporter.orders import EVENTS, Desk
+from processors.workshop import Workshop
+from schemas.commands import FailArtifactExport
+from schemas.events import ArtifactExportRequested
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from processors.base import Recorded
+    from processors.exporter.orders import Order
     from processors.exporter.workbench import Workbench
+    from schemas.base import Command
 
-log = structlog.get_logger(__name__)
 
-
-class Exporter:
-    """Makes what was asked for once everything recorded is known; one after another."""
+class Exporter(Workshop[ArtifactExportRequested]):
+    """Makes exports; base models that they need stand on another chain."""
 
     name = "exporter"
-    role = "packager"
     events = EVENTS
 
     def __init__(self, workbench: Workbench) -> None:
         self._workbench = workbench
-        self._desk = Desk()
+        self._orders = Desk()
+        super().__init__(self._orders)
 
-    def handle(self, recorded: Recorded) -> Sequence[Intent]:
-        """Fold; nothing follows yet."""
-        self._desk.take(recorded)
-        return ()
+    def make(self, order: Order) -> Command:
+        """See :class:`processors.workshop.Workshop`."""
+        return self._workbench.make(order, self._orders)
 
-    def caught_up(self) -> Sequence[Intent]:
-        """The outcome of every order that waits."""
-        return [self._fulfil(order) for order in self._desk.hand_out()]
+    def failure(self, order: Order, code: str) -> Command:
+        """See :class:`processors.workshop.Workshop`."""
+        return FailArtifactExport(order.request.run_id, order.request.export_id, code)
 
-    def _fulfil(self, order: Order) -> Intent:
-        run_id, export_id = order.request.run_id, order.request.export_id
-        try:
-            made = self._workbench.make(order, self._desk)
-        except TensorGuardError as error:
-            log.warning("export_failed", export_id=export_id.hex(), code=error.code)
-            return _intent(order, FailArtifactExport(run_id, export_id, error.code))
-        except Exception as error:
-            log.exception("export_failed", export_id=export_id.hex(), error=type(error).__name__)
-            return _intent(order, FailArtifactExport(run_id, export_id, "internal_error"))
-        log.info("artifact_exported", export_id=export_id.hex(), size_bytes=made.size_bytes)
-        return _intent(order, made)
-
-
-def _intent(order: Order, command: RecordArtifactExported | FailArtifactExport) -> Intent:
-    return Intent(order.chain, f"run/{command.run_id}", command, order.trigger, type(command).__name__)
+    def about(self, order: Order) -> dict[str, str]:
+        """See :class:`processors.workshop.Workshop`."""
+        return {"export_id": order.request.export_id.hex()}

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 KEY, LISTING = "key", "listing"
 _KEY_DOMAIN, _LIST_DOMAIN, _FILE_DOMAIN = (f"tensorguard/export-{what}/v1" for what in ("key", "listing", "file"))
-_EXPIRY_BYTES = 8
-_MAX_EXPIRY = (1 << 63) - 1
 _KEY_NAME = re.compile(rf"(?P<tenant>[^/]+)/(?P<export>(?:[0-9a-f]{{2}})+)/{KEY}")
 
 
@@ -88,11 +86,9 @@ class ExportStore:
 
     @classmethod
     def of(cls, installation: Installation) -> ExportStore:
-        """That of an installation; what killed writers left in it is swept."""
+        """That of an installation."""
         seconds = installation.settings.export_ttl_seconds
-        blobs = FileBlobStore(installation.data_dir / "exports")
-        blobs.sweep()
-        return cls(blobs, FileKeyProvider.of(installation), installation.clock, seconds)
+        return cls(blobs_of(installation), FileKeyProvider.of(installation), installation.clock, seconds)
 
     def write(self, tenant: str, export_id: bytes, files: Iterable[tuple[str, Iterable[Data]]]) -> Listing:
         """Seal files, given by name in pieces, under a fresh key; the export's life begins when all are there.
@@ -124,8 +120,7 @@ class ExportStore:
         return FileDigest(name, digest.hexdigest(), sealed.plaintext_size)
 
     def _finish(self, tenant: str, export_id: bytes, key: bytes, files: list[FileDigest]) -> Listing:
-        expires_at = min(self._clock() + self._life, _MAX_EXPIRY)
-        expiry = expires_at.to_bytes(_EXPIRY_BYTES, "big")
+        expiry = sealing.expiry(self._clock() + self._life)
         place = sealing.place_of(_LIST_DOMAIN, tenant, export_id)
         text = json.dumps([asdict(file) for file in files]).encode()
         wrapped = sealing.wrap_key(self._keys.tenant_dek(tenant), _key_place(tenant, export_id, expiry), key)
@@ -133,7 +128,7 @@ class ExportStore:
         for name, data in ((LISTING, sealed), (KEY, expiry + wrapped)):
             with self._blobs.put(f"{_folder(tenant, export_id)}/{name}") as out:
                 out.write(data)
-        return Listing(tenant, export_id, tuple(files), expires_at, key)
+        return Listing(tenant, export_id, tuple(files), sealing.expires_at(expiry), key)
 
     def open(self, tenant: str, export_id: bytes) -> Listing | None:
         """An export, or None if there is none or its time is over.
@@ -145,18 +140,18 @@ class ExportStore:
             stored, sealed = self._read(tenant, export_id, KEY), self._read(tenant, export_id, LISTING)
         except BlobNotFoundError:
             return None
-        expiry = stored[:_EXPIRY_BYTES]
-        expires_at = int.from_bytes(expiry, "big")
-        if expires_at <= self._clock():
+        expiry, wrapped = stored[: sealing.EXPIRY_BYTES], stored[sealing.EXPIRY_BYTES :]
+        if sealing.is_over(expiry, self._clock()):
             return None
         place = sealing.place_of(_LIST_DOMAIN, tenant, export_id)
         try:
             dek = self._keys.tenant_dek(tenant)
-            key = sealing.unwrap_key(dek, _key_place(tenant, export_id, expiry), stored[_EXPIRY_BYTES:])
+            key = sealing.unwrap_key(dek, _key_place(tenant, export_id, expiry), wrapped)
             files = json.loads(sealing.unseal(_derived(key, place), place, sealed))
         except CryptoError as error:
             raise ExportDamagedError("An export's key or listing does not open.") from error
-        return Listing(tenant, export_id, tuple(FileDigest(**file) for file in files), expires_at, key)
+        found = tuple(FileDigest(**file) for file in files)
+        return Listing(tenant, export_id, found, sealing.expires_at(expiry), key)
 
     def read(self, listing: Listing, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """A file's bytes from ``start`` up to ``end``, in pieces. Nothing is read before the first is asked for.
@@ -194,11 +189,16 @@ class ExportStore:
             stored = self._read(match["tenant"], bytes.fromhex(match["export"]), KEY)
         except BlobNotFoundError:
             return False
-        return int.from_bytes(stored[:_EXPIRY_BYTES], "big") <= now
+        return sealing.is_over(stored, now)
 
     def _read(self, tenant: str, export_id: bytes, name: str) -> bytes:
         with self._blobs.open(f"{_folder(tenant, export_id)}/{name}") as file:
             return file.read()
+
+
+def blobs_of(installation: Installation) -> FileBlobStore:
+    """Where the sealed files of an installation's exports lie."""
+    return FileBlobStore(installation.data_dir / "exports")
 
 
 def _folder(tenant: str, export_id: bytes) -> str:

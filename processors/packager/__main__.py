@@ -21,7 +21,7 @@ from tensorguard.errors import TensorGuardError
 
 from processors.blobs.file import FileBlobStore
 from processors.exporter.exporter import Exporter
-from processors.exporter.store import ExportStore
+from processors.exporter.store import ExportStore, blobs_of
 from processors.exporter.workbench import Workbench as ExportBench
 from processors.keys.file import FileKeyProvider
 from processors.packager.packager import Packager
@@ -56,6 +56,7 @@ def main() -> int:
         installation = Installation.open(arguments.data_dir)
         engine = installation.engine(NAP_SECONDS)
         processors: list[Processor] = [Packager(workbench_of(installation)), Exporter(ExportBench.of(installation))]
+        blobs_of(installation).sweep()  # what killed writers left
         sweeping = (ExportStore.of(installation), installation.clock, stop)
         threading.Thread(target=sweep_exports, args=sweeping, daemon=True).start()
         EmbeddedRunner(installation, engine, processors).run(stop)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from processors import workshop
 from schemas import events as e
 
 if TYPE_CHECKING:
@@ -23,21 +24,14 @@ EVENTS: frozenset[type[Any]] = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A package that was asked for; ``asked_at`` is microseconds, ``trigger`` the id of the event."""
-
-    chain: str
-    request: e.PackageRequested
-    asked_at: int
-    trigger: bytes
+Order: TypeAlias = workshop.Order[e.PackageRequested]
+"""A package that was asked for."""
 
 
 @dataclass(slots=True)
-class Desk:
+class Desk(workshop.Desk[e.PackageRequested]):
     """The fold. HPKE keys by (chain, device), architectures by model manifest digest."""
 
-    waiting: dict[bytes, Order] = field(default_factory=dict)
     hpke_keys: dict[tuple[str, bytes], bytes] = field(default_factory=dict)
     architectures: dict[bytes, str] = field(default_factory=dict)
 
@@ -45,10 +39,9 @@ class Desk:
         """Fold one event."""
         match recorded.event:
             case e.PackageRequested() as event:
-                meta = recorded.meta
-                self.waiting[event.package_id] = Order(recorded.chain, event, meta.recorded_at, meta.event_id)
+                self.ask(recorded, event.package_id, event)
             case e.PackageSigned(package_id=package_id) | e.PackageFailed(package_id=package_id):
-                self.waiting.pop(package_id, None)
+                self.finish(recorded, package_id)
             case e.ProducerEnrolled(role=role, hpke_public_key=bytes() as key) as event if role == DEVICE:
                 self.hpke_keys[recorded.chain, event.key_id] = key
             case e.ProducerRevoked() as event:
@@ -57,9 +50,3 @@ class Desk:
                 self.architectures[event.manifest_digest] = event.architecture
             case _:
                 pass
-
-    def hand_out(self) -> list[Order]:
-        """All orders that wait, oldest first; they wait no longer."""
-        orders = sorted(self.waiting.values(), key=lambda order: order.asked_at)
-        self.waiting.clear()
-        return orders

@@ -4,56 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import structlog
-from tensorguard.errors import TensorGuardError
-
-from processors.base import Intent
-from processors.packager.orders import EVENTS, Desk, Order
-from schemas.commands import FailPackage, RecordPackageSigned
+from processors.packager.orders import EVENTS, Desk
+from processors.workshop import Workshop
+from schemas.commands import FailPackage
+from schemas.events import PackageRequested
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from processors.base import Recorded
+    from processors.packager.orders import Order
     from processors.packager.workbench import Workbench
+    from schemas.base import Command
 
-log = structlog.get_logger(__name__)
 
-
-class Packager:
-    """Makes what was asked for once everything recorded is known: devices and models may stand on other chains."""
+class Packager(Workshop[PackageRequested]):
+    """Makes packages; devices and models that they need may stand on other chains."""
 
     name = "packager"
-    role = "packager"
     events = EVENTS
 
     def __init__(self, workbench: Workbench) -> None:
         self._workbench = workbench
-        self._desk = Desk()
+        self._orders = Desk()
+        super().__init__(self._orders)
 
-    def handle(self, recorded: Recorded) -> Sequence[Intent]:
-        """Fold; nothing follows yet."""
-        self._desk.take(recorded)
-        return ()
+    def make(self, order: Order) -> Command:
+        """See :class:`processors.workshop.Workshop`."""
+        return self._workbench.make(order, self._orders)
 
-    def caught_up(self) -> Sequence[Intent]:
-        """The outcome of every order that waits."""
-        return [self._fulfil(order) for order in self._desk.hand_out()]
+    def failure(self, order: Order, code: str) -> Command:
+        """See :class:`processors.workshop.Workshop`."""
+        return FailPackage(order.request.package_id, code)
 
-    def _fulfil(self, order: Order) -> Intent:
-        package_id = order.request.package_id
-        try:
-            made = self._workbench.make(order, self._desk)
-        except TensorGuardError as error:
-            log.warning("package_failed", package_id=package_id.hex(), code=error.code)
-            return _intent(order, FailPackage(package_id, error.code))
-        except Exception as error:
-            log.exception("package_failed", package_id=package_id.hex(), error=type(error).__name__)
-            return _intent(order, FailPackage(package_id, "internal_error"))
-        log.info("package_signed", package_id=package_id.hex(), package_digest=made.package_digest.hex())
-        return _intent(order, made)
-
-
-def _intent(order: Order, command: RecordPackageSigned | FailPackage) -> Intent:
-    stream = f"package/{order.request.package_id.hex()}"
-    return Intent(order.chain, stream, command, order.trigger, type(command).__name__)
+    def about(self, order: Order) -> dict[str, str]:
+        """See :class:`processors.workshop.Workshop`."""
+        return {"package_id": order.request.package_id.hex()}

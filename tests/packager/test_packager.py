@@ -110,7 +110,7 @@ def test_a_package_that_was_finished_but_not_reported_is_reported_as_it_is(shop:
     for chain in ("platform", TENANT):
         for recorded in shop.ledger.events(chain):
             desk.take(recorded)
-    report = workbench_of(shop.ledger.installation).make(desk.waiting[order], desk)
+    report = workbench_of(shop.ledger.installation).make(desk.waiting[TENANT, order], desk)
     before = shop.file(order).read_bytes()
     shop.pack()
     assert shop.file(order).read_bytes() == before

@@ -12,8 +12,8 @@ from tg_tinker import RetryPolicy, ServiceClient, TrainingClient, TrainingConfig
 from tg_tinker.flows import Pause, Request, Surroundings, exchange
 from tg_tinker.retry import Response, Unreachable, retry_after
 
-from tests.sdk import simulator as simulation
-from tests.sdk.simulator import Simulator
+from tests.sdk.simulator import API_KEY, Simulator
+from tests.sdk.simulator_http import running
 from tests.sdk.test_training_client import BATCH
 from tests.support.server import free_port
 
@@ -62,7 +62,7 @@ FAULTS = ("drop before", "drop after", "503")
 @given(faults=st.lists(st.lists(st.sampled_from(FAULTS), max_size=3), min_size=1, max_size=4))
 def test_whatever_goes_wrong_on_the_way_each_call_has_one_effect(faults: list[list[str]]) -> None:
     policy = RetryPolicy(most_seconds=5, first_pause=0.001, longest_pause=0.002)
-    with simulation.running() as simulator, ServiceClient(simulator.url, simulation.API_KEY, retry=policy) as client:
+    with running() as simulator, ServiceClient(simulator.url, API_KEY, retry=policy) as client:
         training = client.create_training_client(TrainingConfig(model_ref="small"))
         for number, some in enumerate(faults, start=1):
             simulator.faults.extend(some)
@@ -141,7 +141,7 @@ LASTING: dict[str, tuple[str, type[errors.TGTinkerError]]] = {
 @pytest.mark.parametrize(("fault", "kind"), LASTING.values(), ids=LASTING)
 def test_what_lasts_is_told_by_its_type(fault: str, kind: type[errors.TGTinkerError], simulator: Simulator) -> None:
     policy = RetryPolicy(most_seconds=0.2, first_pause=0.02, longest_pause=0.05)
-    with ServiceClient(simulator.url, simulation.API_KEY, retry=policy) as client:
+    with ServiceClient(simulator.url, API_KEY, retry=policy) as client:
         simulator.faults.extend([fault] * 100)
         with pytest.raises(kind) as caught:
             client.list_training_clients()
@@ -166,7 +166,7 @@ def test_what_does_not_pass_is_not_tried_again(
 
 
 def test_a_policy_without_time_never_sends_twice(simulator: Simulator) -> None:
-    with ServiceClient(simulator.url, simulation.API_KEY, retry=RetryPolicy(most_seconds=0)) as client:
+    with ServiceClient(simulator.url, API_KEY, retry=RetryPolicy(most_seconds=0)) as client:
         simulator.faults.append("503")
         with pytest.raises(errors.ServerUnavailableError):
             client.list_training_clients()
