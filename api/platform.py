@@ -156,7 +156,7 @@ class Platform:
     def retention(self) -> Retention:
         """The processor that destroys what lies beside the ledger once nothing can need it."""
         blobs, kept = FileBlobStore(self.installation.blobs_dir), self.installation.settings.checkpoints_kept
-        return Retention(blobs, self.inputs, self.results, kept, self.installation.clock)
+        return Retention(blobs, self.inputs, self.results, self.exports, kept, self.installation.clock)
 
     def close(self) -> None:
         """Give back files and handles, and send the last spans."""

@@ -46,7 +46,7 @@ async def get_artifact(artifact_id: str, caller: Reader, platform: PlatformOf) -
 
 @router.delete("/{artifact_id}", status_code=202, responses=errors(404, 409, 429, 507))
 async def delete_artifact(artifact_id: str, caller: Trainer, ask: Ask, platform: PlatformOf) -> r.ArtifactInfo:
-    """Have a checkpoint deleted, and its key destroyed; then it is no longer there. Asking twice is no error."""
+    """Have a checkpoint, its exports and their keys destroyed; then they are no longer there. Twice is no error."""
     asked = await ask.by(caller)
     return await run_in_threadpool(_delete, platform, asked, artifact_id)
 

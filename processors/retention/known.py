@@ -34,13 +34,15 @@ Key = tuple[str, str]
 class Known:
     """One run: its state, the operations with an input by interval, and the checkpoints that are to be deleted.
 
-    ``expired`` counts reports of what was destroyed that nobody decided in time.
+    ``exports`` are those that were asked for, by checkpoint. ``expired`` counts reports of what was destroyed that
+    nobody decided in time.
     """
 
     state: RunState
     created: bytes
     inputs: dict[int, dict[bytes, int]] = field(default_factory=dict)
     unwanted: set[bytes] = field(default_factory=set)
+    exports: dict[bytes, list[bytes]] = field(default_factory=dict)
     expired: int = 0
 
     def needs(self, interval: int, operation_id: bytes) -> bool:
@@ -49,6 +51,10 @@ class Known:
             return True
         op_seq = self.inputs.get(interval, {}).get(operation_id)
         return any(change.op_seq == op_seq for change in self.state.undurable if change.kind == FORWARD_BACKWARD)
+
+    def exporting(self, artifact: bytes) -> bool:
+        """Whether an export of a checkpoint is still being made."""
+        return any(export in self.state.exports for export in self.exports.get(artifact, ()))
 
     def is_over(self, interval: int) -> bool:
         """Whether no more inputs can be accepted in an interval."""
@@ -104,13 +110,14 @@ class Runs:
     def deletable(self, key: Key, keep: int) -> list[bytes]:
         """Checkpoints of a run that may go: those asked to be deleted, and automatic ones beyond the newest ``keep``.
 
-        None of them is one that a run of the chain rests on; an automatic one was never loaded, packaged or exported
-        by name either.
+        None of them is one that a run of the chain rests on or that is being exported; an automatic one was never
+        loaded, packaged or exported by name either.
         """
         chain, known = key[0], self._known[key]
         automatic = [held.artifact for held in known.state.checkpoints if held.automatic and not held.deleting]
         superseded = (each for each in automatic[:-keep] if (chain, each) not in self._referenced)
-        return [each for each in (*sorted(known.unwanted), *superseded) if not self._rested_on(chain, each)]
+        due = (each for each in (*sorted(known.unwanted), *superseded) if not known.exporting(each))
+        return [each for each in due if not self._rested_on(chain, each)]
 
     def _rested_on(self, chain: str, artifact: bytes) -> bool:
         return any(known.state.rests_on(artifact) for (of, _), known in self._known.items() if of == chain)
@@ -136,7 +143,10 @@ def _fold_beside(known: Known, event: Any) -> None:
         known.inputs.pop(event.interval, None)
     elif interval is not None:
         known.inputs.setdefault(interval, {})[event.operation_id] = event.op_seq
+    elif isinstance(event, e.ArtifactExportRequested):
+        known.exports.setdefault(event.artifact_id, []).append(event.export_id)
     elif isinstance(event, e.ArtifactDeletionRequested):
         known.unwanted.add(event.artifact_id)
     elif isinstance(event, e.ArtifactDeleted):
         known.unwanted.discard(event.artifact_id)
+        known.exports.pop(event.artifact_id, None)

@@ -22,11 +22,12 @@ from schemas import events as e
 from schemas.commands import RecordArtifactDeleted, RecordBatchKeyDestroyed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from processors.base import Recorded
     from processors.batches.port import InputStore, ResultStore
     from processors.blobs.port import BlobStore
+    from processors.exporter.store import ExportStore
     from processors.retention.known import Key
     from schemas.base import Command, Event
 
@@ -52,6 +53,7 @@ class Retention:
         blobs: BlobStore,
         inputs: InputStore,
         results: ResultStore,
+        exports: ExportStore,
         keep: int,
         clock: Callable[[], int],
         seconds: Callable[[], float] = time.monotonic,
@@ -59,6 +61,7 @@ class Retention:
         self._blobs = blobs
         self._inputs = inputs
         self._results = results
+        self._exports = exports
         self._keep = keep
         self._clock = clock
         self._seconds = seconds
@@ -95,7 +98,7 @@ class Retention:
             destroy = partial(self._inputs.destroy, chain, run_id, interval)
             yield from self._destroyed(key, _interval(interval), RecordBatchKeyDestroyed(run_id, interval), destroy)
         for artifact in self._runs.deletable(key, self._keep):
-            delete = partial(self._delete, chain, artifact)
+            delete = partial(self._delete, chain, artifact, known.exports.get(artifact, ()))
             yield from self._destroyed(key, _artifact(artifact), RecordArtifactDeleted(run_id, artifact), delete)
 
     def _destroyed(self, key: Key, what: bytes, command: Command, destroy: Callable[[], None]) -> Iterator[Intent]:
@@ -111,8 +114,10 @@ class Retention:
             self._reported[key, what] = trigger
             yield Intent(key[0], f"run/{key[1]}", command, trigger, type(command).__name__)
 
-    def _delete(self, tenant: str, artifact: bytes) -> None:
-        """The manifest first: it holds the wrapped key, without which the rest is noise."""
+    def _delete(self, tenant: str, artifact: bytes, exports: Iterable[bytes]) -> None:
+        """What was handed out in the clear goes too; of the rest the manifest first: it holds the wrapped key."""
+        for export in exports:
+            self._exports.destroy(tenant, export)
         prefix = artifact_prefix(tenant, artifact.hex())
         self._blobs.destroy(f"{prefix}/{MANIFEST}")
         for name in (SIGNATURE, PAYLOAD):

@@ -9,6 +9,8 @@ from tensorguard.artifact.store import MANIFEST, PAYLOAD, SIGNATURE
 
 from processors.batches.inputs import BlobInputStore
 from processors.batches.results import BlobResultStore
+from processors.blobs.file import FileBlobStore
+from processors.exporter.store import ExportStore
 from processors.keys.file import FileKeyProvider
 from processors.retention import Retention
 from tests.retention.ledger import RUN, TENANT, Breaking, Ledger
@@ -29,13 +31,15 @@ class Desk:
         self.blobs, keys = Breaking(self.folder / "blobs"), FileKeyProvider(self.folder / "keys")
         self.inputs = BlobInputStore(self.blobs, keys)
         self.results = BlobResultStore(self.blobs, keys, lambda: self.now, seconds=60)
+        self.exports = ExportStore(FileBlobStore(self.folder / "exports"), keys, lambda: self.now, seconds=60)
         self.restart()
 
     def restart(self) -> None:
         """The processor's process starts anew: it knows nothing but where the ledger begins."""
         self.blobs.left = float("inf")
         self.position = 0
-        self.retention = Retention(self.blobs, self.inputs, self.results, KEEP, lambda: self.now, lambda: self.seconds)
+        stores = (self.blobs, self.inputs, self.results, self.exports)
+        self.retention = Retention(*stores, KEEP, lambda: self.now, lambda: self.seconds)
 
     def work(self) -> None:
         """Read to the end, do what is due, report it, and read on until nothing is left."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,6 +112,38 @@ def test_a_checkpoint_that_another_run_rests_on_waits_for_it(desk: Desk) -> None
     desk.seconds += SWEEP_SECONDS
     desk.work()
     assert (old.hex() in desk.artifacts(), deletions(desk.ledger)) == (False, [old])
+
+
+def export_of(desk: Desk, artifact: bytes) -> bytes:
+    """Ask for an export and write its files; its id."""
+    export_id = b"export" + artifact[-10:]
+    desk.exports.write(TENANT, export_id, [("adapter.safetensors", [b"weights"])])
+    assert isinstance(desk.ledger.ask(make(c.ExportArtifact, artifact_id=artifact, export_id=export_id)), bytes)
+    return export_id
+
+
+def test_a_deleted_checkpoints_exports_go_with_it_and_no_others(desk: Desk) -> None:
+    old, new = desk.store(desk.ledger.durable()), desk.store(desk.ledger.durable())
+    exports = [export_of(desk, artifact) for artifact in (old, new)]
+    for export_id in exports:
+        assert isinstance(desk.ledger.ask(make(c.RecordArtifactExported, export_id=export_id)), bytes)
+    desk.ledger.ask(make(c.DeleteArtifact, artifact_id=old))
+    desk.restart()
+    desk.work()
+    assert [desk.exports.open(TENANT, export_id) is None for export_id in exports] == [True, False]
+    assert deletions(desk.ledger) == [old]
+
+
+@pytest.mark.parametrize("outcome", [c.RecordArtifactExported, c.FailArtifactExport])
+def test_a_deletion_waits_for_an_export_that_is_being_made(desk: Desk, outcome: type[Any]) -> None:
+    old, _ = desk.store(desk.ledger.durable()), desk.store(desk.ledger.durable())
+    export_id = export_of(desk, old)
+    desk.ledger.ask(make(c.DeleteArtifact, artifact_id=old))
+    desk.work()
+    assert (old.hex() in desk.artifacts(), deletions(desk.ledger)) == (True, [])
+    assert isinstance(desk.ledger.ask(make(outcome, export_id=export_id)), bytes)
+    desk.work()
+    assert (desk.exports.open(TENANT, export_id), deletions(desk.ledger)) == (None, [old])
 
 
 def make_start(artifact: bytes) -> object:
