@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from processors.dispatcher import worker_id
+from processors.trainer.tuning import TUNING
 from producers.settings import child_environment
 from producers.settings.fields import TRAINER
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 STEADY_SECONDS = 30.0
 """A child that lived this long is started again without a long pause."""
-# A thread of libgomp that spins while it waits takes the core from the one it waits for: 8 times slower when busy.
-PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 # A bar on stderr is no line of a log.
 NO_PROGRESS_BARS = {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 log = structlog.get_logger(__name__)
@@ -41,7 +40,7 @@ def spawn(process: str, module: str, *arguments: str, pass_fds: Sequence[int] = 
     The calling thread must live as long as the child: the kernel watches the thread.
     """
     command = [sys.executable, "-m", "api.leash", str(os.getpid()), module, *arguments]
-    environment = {**PATIENT_THREADS, **NO_PROGRESS_BARS, **child_environment(process)}
+    environment = {**TUNING, **NO_PROGRESS_BARS, **child_environment(process)}
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=tuple(pass_fds), env=environment)
 
 

@@ -17,13 +17,12 @@ from typing import Any
 import httpx
 
 from api.demo.errors import PartFailedError
+from processors.trainer.tuning import TUNING
 
 TENSORGUARD = (sys.executable, "-m", "tensorguard.cli.main")
 COMMAND_SECONDS = 120.0
 READY_SECONDS = 90.0
 GLANCE_SECONDS = 0.1
-# A thread of libgomp that spins while it waits takes the core from the one it waits for: 8 times slower when busy.
-PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def tensorguard(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> Any:
@@ -143,7 +142,7 @@ class Server:
 
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:
-    return {**PATIENT_THREADS, **os.environ, **more}
+    return {**TUNING, **os.environ, **more}
 
 
 def _free_port() -> int:

@@ -66,6 +66,8 @@ def _attended(
 ) -> Row:
     if not len(tokens) == len(mask) == len(labels) == len(weights or mask):
         raise ValueError("ragged")
+    if all(mask):  # as most batches are
+        return Row(tuple(tokens), tuple(labels), tuple(weights) if weights else None, None, len(mask))
     places = tuple(place for place, attend in enumerate(mask) if attend)
     return Row(
         tuple(tokens[place] for place in places),

@@ -17,12 +17,14 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
+from processors.trainer.tuning import TUNING
 from tests.bench.harness import Figure, Spread, machine, seconds
 from tests.bench.sizes import FULL, TINY, Sizes
 
 NAMES = tuple(each.name for each in fields(Sizes))
 """Each is a module of this folder with ``run(size, work) -> list[Figure]``."""
 WIDTH = 110
+SPIN = "GOMP_SPINCOUNT"
 
 
 def run(name: str, sizes: Sizes) -> list[Figure]:
@@ -36,8 +38,8 @@ def run(name: str, sizes: Sizes) -> list[Figure]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for and print it."""
     options = _options(arguments)
-    # Read when torch is loaded: the hand-written loop's threads wait as the trainer's do, or the ratio flatters us.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read when torch is loaded: on a busy machine threads that wait as they do by default would flatter us.
+    os.environ.setdefault(SPIN, TUNING[SPIN])
     console = Console(stderr=True)
     found: dict[str, list[Figure]] = {}
     about = machine(Path(tempfile.gettempdir()))

@@ -100,6 +100,7 @@ class Sizes:
     """One size per benchmark, under its name."""
 
     training: TrainingSize
+    long_steps: TrainingSize
     appends: AppendsSize
     verification: VerificationSize
     checkpoint: CheckpointSize
@@ -113,6 +114,7 @@ class Sizes:
 
 FULL = Sizes(
     training=TrainingSize(ModelSize(256, 6), rows=12, columns=128, steps=10, rounds=7),
+    long_steps=TrainingSize(ModelSize(512, 8), rows=12, columns=128, steps=4, rounds=5),
     appends=AppendsSize(records=960, rounds=5),
     verification=VerificationSize(records=10_000, rounds=5),
     checkpoint=CheckpointSize(ModelSize(256, 6), rank=384, rounds=9),
@@ -125,6 +127,7 @@ FULL = Sizes(
 )
 TINY = Sizes(
     training=TrainingSize(ModelSize(32, 2), rows=2, columns=16, steps=2, rounds=1),
+    long_steps=TrainingSize(ModelSize(32, 4), rows=2, columns=16, steps=2, rounds=1),
     appends=AppendsSize(records=16, rounds=1, writers=(1, 2)),
     verification=VerificationSize(records=64, rounds=1),
     checkpoint=CheckpointSize(ModelSize(32, 2), rank=4, rounds=1),
