@@ -33,6 +33,7 @@ from processors.channel import ChannelLimits, SideChannel
 from processors.dispatcher import Dispatcher
 from processors.runners.embedded import EmbeddedRunner
 from producers import logs
+from producers.engines.opening import open_engine
 from producers.errors import InstallationError, WriterActiveError
 from producers.files import replace_file
 from producers.sequencer import Sequencer, SequencerLock
@@ -251,10 +252,8 @@ def _only_server(data_dir: Path) -> Iterator[None]:
 
 
 def _epoch_of(data_dir: Path) -> str:
-    from producers.engines.sqlite import SqliteEngine  # noqa: PLC0415 -- only to name the epoch
-
     try:
-        with contextlib.closing(SqliteEngine(read(data_dir).settings.ledger_path(data_dir))) as engine:
+        with contextlib.closing(open_engine(read(data_dir).settings, data_dir)) as engine:
             return f"epoch {engine.epoch()}"
     except TensorGuardError:
         return "the writer's lock"

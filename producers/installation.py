@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from producers.clock import Clock, system_clock
-from producers.engines.sqlite import SqliteEngine
+from producers.engines.opening import open_engine
 from producers.engines.sqlite_errors import typed_errors
 from producers.errors import InstallationError
 from producers.files import replace_file
@@ -27,6 +27,8 @@ from producers.trustroot import COMPOSITE_SEED_BYTES, PUBLIC_KEYS_FILE, make_tru
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from producers.engines.port import LogEngine
 
 FORMAT = 1
 _SIGNER_SECONDS = 60
@@ -43,7 +45,7 @@ class Installation:
         self.installation_id = installation_id
         self.origin = origin
         self.clock = clock
-        self._engine: SqliteEngine | None = None
+        self._engine: LogEngine | None = None
         self._engine_lock = threading.Lock()
 
     @classmethod
@@ -81,11 +83,11 @@ class Installation:
         """
         return Producer.load(self.keys_dir / f"{role}.key", role)
 
-    def engine(self, nap: float = 0.0) -> SqliteEngine:
-        """The ledger, opened once for this object; ``nap`` is that of the first call, see :class:`SqliteEngine`."""
+    def engine(self, nap: float = 0.0) -> LogEngine:
+        """The ledger, opened once for this object; ``nap`` is that of the first call, see :func:`open_engine`."""
         with self._engine_lock:
             if self._engine is None:
-                self._engine = SqliteEngine(self.settings.ledger_path(self.data_dir), nap)
+                self._engine = open_engine(self.settings, self.data_dir, nap)
             return self._engine
 
     @property

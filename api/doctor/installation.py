@@ -15,7 +15,7 @@ from api.receipts import size_of
 from processors.catalogue import model_dir, registered_models, verify_model
 from processors.errors import ModelError
 from processors.keys.file import FileKeyProvider
-from producers.engines.sqlite import SqliteEngine
+from producers.engines.opening import open_engine
 from producers.identities import ROLES, SEED_BYTES
 from producers.installation import Installation, read_identity
 from producers.secretfiles import read_secret
@@ -81,7 +81,7 @@ def ledger(installation: Installation, *, server_runs: bool) -> Iterator[Finding
         step = "Restore it from a backup, or look where TG_LOG_URL leads."
         yield failed("ledger", f"{path} is not there, though the installation is.", step)
         return
-    with contextlib.closing(SqliteEngine(path)) as engine:
+    with contextlib.closing(open_engine(installation.settings, installation.data_dir)) as engine:
         sizes = {chain: engine.size(chain) for chain in engine.chains()}
         yield from heads(engine, sizes)
         yield signer(engine, sizes, server_runs=server_runs)

@@ -15,7 +15,7 @@ from tensorguard.errors import TensorGuardError
 
 from producers import logs
 from producers.clock import SECOND, system_clock
-from producers.engines.sqlite import SqliteEngine
+from producers.engines.opening import open_engine
 from producers.installation import read_identity
 from producers.settings import read
 from producers.signer import Signer, SignerHome
@@ -47,7 +47,7 @@ def _run(arguments: argparse.Namespace) -> int:
             _prepare_keys(home, rotate=arguments.rotate)
         if arguments.init:
             return 0
-        engine = SqliteEngine(read(data_dir).settings.ledger_path(data_dir), NAP_SECONDS)
+        engine = open_engine(read(data_dir).settings, data_dir, NAP_SECONDS)
         signer = Signer(engine, home.store, identity["origin"], system_clock)
         try:
             return _sign(signer, arguments)

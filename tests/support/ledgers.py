@@ -64,7 +64,7 @@ class Ledger:
         self.clock = clock
         self.installation = Installation.open(folder)
         self.installation.clock = clock
-        self.engine: SqliteEngine = self.installation.engine()
+        self.engine: LogEngine = self.installation.engine()
         self.authority: Producer = self.installation.producer("authority")
         self.submitter = Submitter(self.installation, self.engine)
 
