@@ -33,6 +33,13 @@ class StorageFullError(EngineError):
     next_step = "Free space on the data dir's file system, then send it again; the ledger itself is unharmed."
 
 
+class NoDeadLetterError(EngineError):
+    """No dead letter has the position: it never was one, or somebody has retried or dropped it."""
+
+    code = "no_dead_letter"
+    next_step = "List them with `tensorguard ledger dead-letters list`."
+
+
 class LedgerDamagedError(EngineError):
     """The ledger's file is no longer what was written."""
 

@@ -63,10 +63,15 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """An intake entry that could not be decided; ``reason`` is a stable code, never its content."""
+    """An intake entry that could not be decided and was set aside: a dead letter, named by its position.
+
+    ``reason`` is a stable code, never its content; ``at`` is when it was set aside, in microseconds since the epoch,
+    0 where that is not known.
+    """
 
     position: int
     reason: str
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +142,9 @@ class LogEngine(LogReader, Protocol):
     def intake_position(self) -> int:
         """The position up to which everything is decided."""
 
+    def waiting(self) -> int:
+        """The number of entries in the intake that nobody has decided yet."""
+
     def wait_intake(self, after: int, timeout: float) -> bool:
         """Block until the intake has an entry behind a position, or seconds passed."""
 
@@ -179,7 +187,29 @@ class LogEngine(LogReader, Protocol):
         """
 
     def quarantined(self) -> Sequence[Quarantined]:
-        """Intake entries that could not be decided."""
+        """The dead letters, oldest first: what could not be decided, and was neither retried nor dropped since."""
+
+    def dead_letter(self, position: int) -> bytes | None:
+        """The bytes of a dead letter as they were submitted; None if none has this position."""
+
+    def retry(self, position: int) -> int:
+        """Put the very bytes of a dead letter back into the intake, where they wait like any others, in one step.
+
+        It is a dead letter no more then; if it still cannot be decided, it becomes one at its new position, which this
+        returns. The refusal that its submitter was told stands until the decision takes its place.
+
+        Raises:
+            NoDeadLetterError: none has this position (any more).
+            StorageFullError: it is a dead letter still.
+        """
+
+    def drop(self, position: int) -> None:
+        """Remove a dead letter for good. What its submitter was told stands.
+
+        Raises:
+            NoDeadLetterError: none has this position (any more).
+            StorageFullError: it is a dead letter still.
+        """
 
     def close(self) -> None:
         """Give back files and handles."""

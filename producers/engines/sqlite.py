@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tensorguard.ledger.export import is_chain_name
 
 from producers.engines.bells import Bells
-from producers.engines.errors import EngineError, FencedError, HeadMovedError, StorageFullError
+from producers.engines.errors import EngineError, FencedError, HeadMovedError, NoDeadLetterError, StorageFullError
 from producers.engines.group import GroupCommit
 from producers.engines.port import Append, Commit, IntakeEntry, Quarantined, Reply, Snapshot
 from producers.engines.sqlite_errors import typed_errors
@@ -42,7 +42,9 @@ ON CONFLICT (command_id, chain) DO UPDATE SET
 WHERE replies.outcome = 'refused'
 """
 _REPLY_ROW = attrgetter("command_id", "outcome", "chain", "first_seq", "last_seq", "code", "detail", "body_digest")
-_KEEP_POISON = "INSERT INTO quarantine SELECT ?1, ?2, (SELECT data FROM intake WHERE position = ?1)"
+_KEEP_POISON = """
+INSERT INTO quarantine (position, reason, at, data) VALUES (?1, ?2, ?3, (SELECT data FROM intake WHERE position = ?1))
+"""
 
 
 class SqliteEngine:
@@ -140,6 +142,11 @@ class SqliteEngine:
         with self._store.reading() as db:
             return int(db.execute("SELECT intake_position FROM writer").fetchone()[0])
 
+    def waiting(self) -> int:
+        """The number of entries in the intake that nobody has decided yet."""
+        with self._store.reading() as db:
+            return int(db.execute("SELECT COUNT(*) FROM intake").fetchone()[0])
+
     def wait_intake(self, after: int, timeout: float) -> bool:
         """Block until the intake has an entry behind a position, or seconds passed."""
         return self._bells.wait(_INTAKE, lambda: bool(self.intake(after, 1)), timeout)
@@ -197,11 +204,39 @@ class SqliteEngine:
         return found[0] if found else None
 
     def quarantined(self) -> Sequence[Quarantined]:
-        """Intake entries that could not be decided."""
+        """The dead letters, oldest first: what could not be decided, and was neither retried nor dropped since."""
         with self._store.reading() as db:
-            return [
-                Quarantined(*row) for row in db.execute("SELECT position, reason FROM quarantine ORDER BY position")
-            ]
+            rows = db.execute("SELECT position, reason, at FROM quarantine ORDER BY position").fetchall()
+        return [Quarantined(*row) for row in rows]
+
+    def dead_letter(self, position: int) -> bytes | None:
+        """The bytes of a dead letter as they were submitted; None if none has this position."""
+        with self._store.reading() as db:
+            row = db.execute("SELECT data FROM quarantine WHERE position = ?", (position,)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def retry(self, position: int) -> int:
+        """Put the very bytes of a dead letter back into the intake, in one step; its new position there.
+
+        Raises:
+            NoDeadLetterError: none has this position (any more).
+            StorageFullError: it is a dead letter still.
+        """
+        with self._store.durable() as db:
+            data = _take_dead_letter(db, position)
+            again = int(db.execute("INSERT INTO intake (data) VALUES (?)", (data,)).lastrowid or 0)
+        self._bells.ring(_INTAKE)
+        return again
+
+    def drop(self, position: int) -> None:
+        """Remove a dead letter for good.
+
+        Raises:
+            NoDeadLetterError: none has this position (any more).
+            StorageFullError: it is a dead letter still.
+        """
+        with self._store.durable() as db:
+            _take_dead_letter(db, position)
 
     # Beside the ledger.
 
@@ -255,7 +290,14 @@ def _append(db: Connection, append: Append) -> None:
 
 def _decide(db: Connection, commit: Commit) -> None:
     db.executemany(_KEEP_REPLY, map(_REPLY_ROW, commit.replies))
-    db.executemany(_KEEP_POISON, [(entry.position, entry.reason) for entry in commit.quarantined])
+    db.executemany(_KEEP_POISON, [(entry.position, entry.reason, entry.at) for entry in commit.quarantined])
     if commit.intake_position is not None:
         db.execute("DELETE FROM intake WHERE position <= ?", (commit.intake_position,))
         db.execute("UPDATE writer SET intake_position = ?", (commit.intake_position,))
+
+
+def _take_dead_letter(db: Connection, position: int) -> bytes:
+    row = db.execute("DELETE FROM quarantine WHERE position = ? RETURNING data", (position,)).fetchone()
+    if row is None:
+        raise NoDeadLetterError(f"No dead letter has the position {position}.")
+    return bytes(row[0])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_FORMAT = 1
+_FORMAT = 2
 _BUSY_SECONDS = 60.0
 
 _TABLES = """
@@ -26,11 +26,13 @@ CREATE TABLE replies (
     command_id BLOB NOT NULL, chain TEXT NOT NULL, outcome TEXT NOT NULL, first_seq INTEGER, last_seq INTEGER,
     code TEXT NOT NULL, detail TEXT NOT NULL, body_digest BLOB NOT NULL, PRIMARY KEY (command_id, chain)
 ) WITHOUT ROWID;
-CREATE TABLE quarantine (position INTEGER PRIMARY KEY, reason TEXT NOT NULL, data BLOB);
+CREATE TABLE quarantine (position INTEGER PRIMARY KEY, reason TEXT NOT NULL, data BLOB, at INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE snapshots (chain TEXT PRIMARY KEY, size INTEGER NOT NULL, digest BLOB NOT NULL, data BLOB NOT NULL);
 CREATE TABLE writer (one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL, intake_position INTEGER NOT NULL);
 INSERT INTO writer VALUES (1, 0, 0);
 """
+# What brings a file of an older format up to the next one.
+_UPGRADES = {1: "ALTER TABLE quarantine ADD COLUMN at INTEGER NOT NULL DEFAULT 0;PRAGMA user_version=2;"}
 
 
 class SqliteStore:
@@ -124,6 +126,8 @@ def _create(path: Path) -> None:
             if version == 0:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.executescript(f"BEGIN IMMEDIATE;{_TABLES}PRAGMA user_version={_FORMAT};COMMIT;")
+            elif version in _UPGRADES:
+                connection.executescript(f"BEGIN IMMEDIATE;{_UPGRADES[version]}COMMIT;")
             elif version != _FORMAT:
                 raise UnknownFormatError(f"{path} has the unknown format {version}.")
         finally:

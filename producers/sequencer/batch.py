@@ -143,7 +143,7 @@ class Batch:
 
     def _quarantine(self, entry: IntakeEntry, error: str) -> None:
         _log.error("command_quarantined", position=entry.position, error=error)
-        self._quarantined.append(Quarantined(entry.position, QUARANTINED))
+        self._quarantined.append(Quarantined(entry.position, QUARANTINED, self.time_after(0)))
         self._refuse(
             _claimed(entry.data), QUARANTINED, "The command could not be decided; it is kept for the operator."
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from producers.engines.errors import FencedError, HeadMovedError
+from producers.engines.errors import FencedError, HeadMovedError, NoDeadLetterError
 from producers.engines.port import (
     ACCEPTED,
     REFUSED,
@@ -56,6 +56,7 @@ def test_a_new_ledger_is_empty(engine: LogEngine) -> None:
     assert list(engine.read("acme", 0, 10)) == []
     assert list(engine.intake(0, 10)) == []
     assert engine.intake_position() == 0
+    assert engine.waiting() == 0
     assert engine.epoch() == 0
     assert engine.reply(bytes(16)) is None
     assert engine.checkpoint("acme") is None
@@ -80,7 +81,7 @@ def test_a_commit_on_a_moved_head_writes_nothing_at_all(engine: LogEngine) -> No
     position = engine.submit([b"entry"])[0]
     late = [Append("beta", 0, [b"x"]), Append("acme", 0, [b"b"])]
     with pytest.raises(HeadMovedError):
-        engine.commit(Commit(epoch, late, [reply(1)], position, [Quarantined(position, "poison")]))
+        engine.commit(Commit(epoch, late, [reply(1)], position, [Quarantined(position, "poison", 1)]))
     assert list(engine.chains()) == ["acme"]
     assert engine.size("acme") == 1
     assert engine.reply(reply(1).command_id) is None
@@ -162,11 +163,106 @@ def test_a_decision_stands_and_a_refusal_gives_way(engine: LogEngine, first: str
     assert found.outcome == stands
 
 
-def test_quarantined_entries_are_listed_with_their_reason(engine: LogEngine) -> None:
-    first, second = engine.submit([b"poison", b"good"])
-    engine.commit(Commit(engine.open_epoch(), intake_position=second, quarantined=[Quarantined(first, "poison")]))
-    assert list(engine.quarantined()) == [Quarantined(first, "poison")]
+def set_aside(engine: LogEngine, *entries: bytes) -> list[int]:
+    """Dead letters of these bytes, set aside one microsecond after another, behind an entry that was decided."""
+    positions = engine.submit([b"good", *entries])
+    poisoned = [Quarantined(position, "poison", at) for at, position in enumerate(positions[1:], 1)]
+    engine.commit(Commit(engine.open_epoch(), intake_position=positions[-1], quarantined=poisoned))
+    return list(positions[1:])
+
+
+def test_dead_letters_are_listed_with_their_reason_and_time(kit: EngineKit) -> None:
+    engine = kit.open()
+    first, second = set_aside(engine, b"one", b"two")
+    listed = [Quarantined(first, "poison", 1), Quarantined(second, "poison", 2)]
+    assert list(engine.quarantined()) == listed
+    assert list(kit.open().quarantined()) == listed
     assert list(engine.intake(0, 10)) == []
+
+
+def test_a_dead_letter_keeps_the_very_bytes_that_were_submitted(kit: EngineKit) -> None:
+    data = bytes(range(256))
+    position = set_aside(kit.open(), data)[0]
+    assert kit.open().dead_letter(position) == data
+    assert kit.open().dead_letter(position - 1) is None
+    assert kit.open().dead_letter(position + 1) is None
+
+
+def test_a_retried_dead_letter_waits_in_the_intake_behind_the_others(kit: EngineKit) -> None:
+    engine = kit.open()
+    first, second = set_aside(engine, b"one", b"two")
+    newest = engine.submit([b"new"])[0]
+    again = kit.open().retry(first)
+    assert again > newest
+    waiting = [(entry.position, entry.data) for entry in engine.intake(engine.intake_position(), 10)]
+    assert waiting == [(newest, b"new"), (again, b"one")]
+    assert [letter.position for letter in engine.quarantined()] == [second]
+    assert engine.dead_letter(first) is None
+
+
+def test_a_retry_that_fails_again_is_a_dead_letter_at_its_new_position(engine: LogEngine) -> None:
+    first = set_aside(engine, b"one")[0]
+    again = engine.retry(first)
+    failed = Quarantined(again, "poison still", 7)
+    engine.commit(Commit(engine.open_epoch(), intake_position=again, quarantined=[failed]))
+    assert list(engine.quarantined()) == [failed]
+    assert engine.dead_letter(again) == b"one"
+
+
+def test_a_dropped_dead_letter_is_gone_for_good(kit: EngineKit) -> None:
+    engine = kit.open()
+    first, second = set_aside(engine, b"one", b"two")
+    engine.drop(first)
+    assert [letter.position for letter in kit.open().quarantined()] == [second]
+    assert kit.open().dead_letter(first) is None
+    assert list(engine.intake(0, 10)) == []
+
+
+@pytest.mark.parametrize("act", ["retry", "drop"])
+def test_what_is_no_dead_letter_can_be_neither_retried_nor_dropped(engine: LogEngine, act: str) -> None:
+    first, second = set_aside(engine, b"one", b"two")
+    waiting = engine.submit([b"new"])[0]
+    getattr(engine, act)(first)
+    for position in (first, waiting, waiting + 100, 0, -1, 1 << 62):
+        with pytest.raises(NoDeadLetterError, match=str(position)):
+            getattr(engine, act)(position)
+    assert [letter.position for letter in engine.quarantined()] == [second]
+
+
+def test_a_dead_letter_is_retried_once_however_many_try(kit: EngineKit) -> None:
+    position = set_aside(kit.open(), b"one")[0]
+    handles = [kit.open() for _ in range(4)]
+
+    def retry(engine: LogEngine) -> int | None:
+        try:
+            return engine.retry(position)
+        except NoDeadLetterError:
+            return None
+
+    with ThreadPoolExecutor(4) as pool:
+        again = [found for found in pool.map(retry, handles) if found is not None]
+    assert len(again) == 1
+    assert [(entry.position, entry.data) for entry in handles[0].intake(position, 10)] == [(again[0], b"one")]
+
+
+def test_a_retry_wakes_who_waits_for_the_intake(kit: EngineKit) -> None:
+    here, there = kit.open(), kit.open()
+    position = set_aside(there, b"one")[0]
+    with ThreadPoolExecutor(1) as pool:
+        started = time.monotonic()
+        waiting = pool.submit(here.wait_intake, here.intake_position(), SOON)
+        there.retry(position)
+        assert waiting.result()
+        assert time.monotonic() - started < SOON
+
+
+def test_the_intake_says_how_many_entries_wait(kit: EngineKit) -> None:
+    engine = kit.open()
+    assert engine.waiting() == 0
+    positions = engine.submit([b"a", b"b", b"c"])
+    assert kit.open().waiting() == 3
+    engine.commit(Commit(engine.open_epoch(), intake_position=positions[1]))
+    assert engine.waiting() == 1
 
 
 def test_waiting_ends_at_once_when_there_is_something(engine: LogEngine) -> None:

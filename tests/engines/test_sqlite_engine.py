@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import pytest
 
 from producers.engines.errors import LedgerDamagedError, StorageFullError, UnknownFormatError
 from producers.engines.group import GroupCommit
-from producers.engines.port import ACCEPTED, Append, Commit, Reply
+from producers.engines.port import ACCEPTED, Append, Commit, Quarantined, Reply
 from producers.engines.sqlite import SqliteEngine
 from tests.support.ledgers import limit_storage, python
 
@@ -162,6 +163,31 @@ def test_a_file_of_another_version_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UnknownFormatError):
         SqliteEngine(path)
     assert path.read_bytes() == before
+
+
+def test_dead_letters_of_the_format_before_are_taken_over_with_an_unknown_time(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    SqliteEngine(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("ALTER TABLE quarantine DROP COLUMN at")
+        db.execute("INSERT INTO quarantine VALUES (3, 'undecidable', x'00ff')")
+        db.execute("PRAGMA user_version=1")
+    for _ in range(2):
+        with contextlib.closing(SqliteEngine(path)) as engine:
+            assert list(engine.quarantined()) == [Quarantined(3, "undecidable", 0)]
+            assert engine.dead_letter(3) == b"\x00\xff"
+
+
+def test_a_full_disk_neither_loses_nor_doubles_what_is_retried(engine: SqliteEngine) -> None:
+    position = engine.submit([RECORD * 10])[0]
+    poisoned = Quarantined(position, "undecidable", 1)
+    engine.commit(Commit(engine.open_epoch(), intake_position=position, quarantined=[poisoned]))
+    limit_storage(engine, pages=0)
+    with contextlib.suppress(StorageFullError):
+        engine.retry(position)
+    limit_storage(engine, pages=None)
+    kept = [engine.dead_letter(letter.position) for letter in engine.quarantined()]
+    assert kept + [entry.data for entry in engine.intake(position, 10)] == [RECORD * 10]
 
 
 def test_commits_are_synced_to_the_disk_and_the_intake_rides_along(engine: SqliteEngine) -> None:
