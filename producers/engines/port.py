@@ -170,6 +170,9 @@ class LogEngine(LogReader, Protocol):
             StorageFullError: the writer cannot record decisions now; the entry stays in the intake.
         """
 
+    def wait_decided(self, position: int, timeout: float) -> bool:
+        """Block until the entry at a position is decided or set aside, or seconds passed; whether it is."""
+
     def ring(self) -> None:
         """Wake everyone who waits for a decision or for records, to look again."""
 

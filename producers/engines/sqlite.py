@@ -203,6 +203,10 @@ class SqliteEngine:
             raise StorageFullError("The command waits in the intake: there is no space to record its decision.")
         return found[0] if found else None
 
+    def wait_decided(self, position: int, timeout: float) -> bool:
+        """Block until the entry at a position is decided or set aside, or seconds passed; whether it is."""
+        return self._bells.wait(_LOG, lambda: self.intake_position() >= position, timeout)
+
     def quarantined(self) -> Sequence[Quarantined]:
         """The dead letters, oldest first: what could not be decided, and was neither retried nor dropped since."""
         with self._store.reading() as db:

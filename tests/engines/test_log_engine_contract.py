@@ -271,6 +271,8 @@ def test_waiting_ends_at_once_when_there_is_something(engine: LogEngine) -> None
     assert engine.wait({}, SOON)
     assert engine.wait_intake(position - 1, SOON)
     assert engine.wait_reply(reply(1).command_id, SOON) == reply(1)
+    engine.commit(Commit(engine.epoch(), intake_position=position))
+    assert engine.wait_decided(position, SOON)
 
 
 def test_waiting_ends_without_result_when_time_is_over(engine: LogEngine) -> None:
@@ -279,24 +281,27 @@ def test_waiting_ends_without_result_when_time_is_over(engine: LogEngine) -> Non
     assert not engine.wait({"acme": 1}, BRIEFLY)
     assert not engine.wait_intake(0, BRIEFLY)
     assert engine.wait_reply(bytes(16), BRIEFLY) is None
+    assert not engine.wait_decided(engine.submit([b"entry"])[0], BRIEFLY)
     assert engine.wait_checkpoint("acme", None, AT_ONCE) is None
-    assert time.monotonic() - started >= 3 * BRIEFLY
+    assert time.monotonic() - started >= 4 * BRIEFLY
 
 
 def test_waiters_are_woken_by_what_another_handle_does(kit: EngineKit) -> None:
     here, there = kit.open(), kit.open()
-    with ThreadPoolExecutor(4) as pool:
+    entry = there.submit([b"entry"])[0]
+    with ThreadPoolExecutor(5) as pool:
         started = time.monotonic()
         waiting: list[Future[Any]] = [
             pool.submit(here.wait, {}, SOON),
-            pool.submit(here.wait_intake, 0, SOON),
+            pool.submit(here.wait_intake, entry, SOON),
+            pool.submit(here.wait_decided, entry, SOON),
             pool.submit(here.wait_reply, reply(1).command_id, SOON),
             pool.submit(here.wait_checkpoint, "acme", None, SOON),
         ]
-        there.submit([b"entry"])
-        there.commit(Commit(there.open_epoch(), [Append("acme", 0, [b"a"])], [reply(1)]))
+        there.submit([b"another"])
+        there.commit(Commit(there.open_epoch(), [Append("acme", 0, [b"a"])], [reply(1)], entry))
         there.publish_checkpoint("acme", b"note")
-        assert [future.result() for future in waiting] == [True, True, reply(1), b"note"]
+        assert [future.result() for future in waiting] == [True, True, True, reply(1), b"note"]
         assert time.monotonic() - started < SOON
 
 
