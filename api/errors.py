@@ -114,6 +114,7 @@ KINDS: dict[str, Kind] = {
     "foreign_tenant": Kind(403, "Another tenant's", "Speak only for the tenant whose key you hold."),
     "interval_over": Kind(409, "Sealed under an earlier key", _AGAIN),
     "invalid_value": Kind(422, "A value is not valid", "Correct the value that the detail names."),
+    "ledger_moved": Kind(503, "The ledger is elsewhere", "Ask the operator where the ledger has gone."),
     "max_steps_reached": Kind(409, "The run has all its steps", "Create a run with a higher max_steps."),
     "no_lease": Kind(409, "Nobody holds the run", _AGAIN),
     "nothing_to_apply": Kind(409, "No gradient to apply", "Send forward_backward before optim_step."),

@@ -21,6 +21,7 @@ CODES = frozenset(
         "foreign_tenant",  # a tenant's command on another tenant's chain
         "interval_over",  # the input is sealed under a key of before the newest durable state
         "invalid_value",  # a value that no run could work with
+        "ledger_moved",  # the chain ends in this ledger; it goes on in another
         "max_steps_reached",  # the run would go past the steps it was created with
         "no_lease",  # nobody holds the run
         "not_found",  # no such run, package, key

@@ -28,11 +28,13 @@ from tensorguard.ledger.errors import LedgerError, MalformedRecordError
 from producers.deciders import registry
 from producers.deciders.api_key import ApiKeyState
 from producers.deciders.context import LIMITS, Context, Rejected
+from producers.deciders.ledger import STREAM as LEDGER_STREAM
+from producers.deciders.ledger import moved_to
 from producers.deciders.producer import ProducerState, stream_of_key
 from producers.deciders.values import invalid_value
 from schemas import codec
 from schemas.base import Command, Event
-from schemas.commands import EnrolProducer
+from schemas.commands import ContinueLedger, EnrolProducer
 from schemas.events import CommandRejected
 
 Find = Callable[[str], object | None]
@@ -152,7 +154,8 @@ def admit(
     if envelope.tenant != chain:
         return Rejected("foreign_tenant", "The command speaks for another tenant than the chain's.")
     return (
-        _forbidden(envelope, identity, find)
+        _ended(command, find)
+        or _forbidden(envelope, identity, find)
         or _misplaced(envelope, command, chain)
         or _out_of_time(envelope, now)
         or _version_conflict(envelope, version)
@@ -172,6 +175,13 @@ def _forbidden(envelope: Envelope, identity: Identity, find: Find) -> Rejected |
     if not isinstance(api_key, ApiKeyState) or api_key.revoked:
         return Rejected("forbidden", "The API key was never issued on this chain, or is revoked.")
     return None
+
+
+def _ended(command: Command, find: Find) -> Rejected | None:
+    ledger = moved_to(find(LEDGER_STREAM))
+    if ledger is None or isinstance(command, ContinueLedger):
+        return None
+    return Rejected("ledger_moved", "The chain ends here; it goes on in another ledger.")
 
 
 def _misplaced(envelope: Envelope, command: Command, chain: str) -> Rejected | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from producers.deciders import api_key, artifact_key, chain, model, package, producer, run, signer, snapshot
+from producers.deciders import api_key, artifact_key, chain, ledger, model, package, producer, run, signer, snapshot
 from producers.deciders.context import Context, Decision
 from schemas import commands as c
 from schemas.base import Command, Event
@@ -44,9 +44,10 @@ _API_KEY = Aggregate("api-key", api_key.ApiKeyState, api_key.decide, api_key.evo
 _SIGNER = Aggregate("signer", signer.SignerState, signer.decide, signer.evolve)
 _ARTIFACT_KEY = Aggregate("artifact-key", artifact_key.ArtifactKeyState, artifact_key.decide, artifact_key.evolve)
 _MODEL = Aggregate("model", model.ModelState, model.decide, model.evolve)
+_LEDGER = Aggregate(ledger.STREAM, ledger.LedgerState, ledger.decide, ledger.evolve)
 _RUN = Aggregate("run", run.RunState, run.decide, run.evolve)
 _PACKAGE = Aggregate("package", package.PackageState, package.decide, package.evolve)
-_AGGREGATES = {a.prefix: a for a in (_PRODUCER, _API_KEY, _SIGNER, _ARTIFACT_KEY, _MODEL, _RUN, _PACKAGE)}
+_AGGREGATES = {a.prefix: a for a in (_PRODUCER, _API_KEY, _SIGNER, _ARTIFACT_KEY, _MODEL, _LEDGER, _RUN, _PACKAGE)}
 
 
 def _key_id_hex(command: Any) -> str:
@@ -83,6 +84,8 @@ RULES: Mapping[type[Command], Rule] = {
     c.PublishArtifactKey: Rule(_ARTIFACT_KEY, "authority", "platform", _key_id_hex),
     c.RegisterModel: Rule(_MODEL, "authority", "platform", _name),
     c.RemoveModel: Rule(_MODEL, "authority", "platform", _name),
+    c.MoveLedger: Rule(_LEDGER, "authority", "any", _nothing),
+    c.ContinueLedger: Rule(_LEDGER, "authority", "any", _nothing),
     c.CreateRun: Rule(_RUN, "gateway", "tenant", _run_id),
     c.SubmitForwardBackward: Rule(_RUN, "gateway", "tenant", _run_id),
     c.SubmitForward: Rule(_RUN, "gateway", "tenant", _run_id),

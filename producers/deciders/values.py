@@ -138,6 +138,8 @@ CHECKS: Mapping[type[Command], Mapping[str, Check]] = {
         "source": _optional(LABEL),
     },
     c.RemoveModel: {"name": SLUG},
+    c.MoveLedger: {"ledger": SLUG},
+    c.ContinueLedger: {"ledger": SLUG},
     c.CreateRun: {
         "run_id": SLUG,
         "model": SLUG,

@@ -13,6 +13,7 @@ from schemas.commands.identity import (
     RevokeProducer,
     RotateSignerKey,
 )
+from schemas.commands.ledger import ContinueLedger, MoveLedger
 from schemas.commands.package import FailPackage, RecordPackageOpened, RecordPackageSigned, RequestPackage
 from schemas.commands.run import (
     CloseRun,
@@ -47,6 +48,7 @@ __all__ = [
     "CompleteForward",
     "CompleteForwardBackward",
     "CompleteSample",
+    "ContinueLedger",
     "CreateRun",
     "DeleteArtifact",
     "EnrolProducer",
@@ -57,6 +59,7 @@ __all__ = [
     "FailReplay",
     "GrantLease",
     "IssueApiKey",
+    "MoveLedger",
     "PublishArtifactKey",
     "PublishSignerKey",
     "RecordArtifactDeleted",

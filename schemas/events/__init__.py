@@ -14,6 +14,7 @@ from schemas.events.identity import (
     SignerKeyPublished,
     SignerKeyRotated,
 )
+from schemas.events.ledger import LedgerContinued, LedgerMoved
 from schemas.events.package import PackageFailed, PackageOpened, PackageRequested, PackageSigned
 from schemas.events.run import (
     ArtifactDeleted,
@@ -64,6 +65,8 @@ __all__ = [
     "ForwardBackwardSubmitted",
     "ForwardCompleted",
     "ForwardSubmitted",
+    "LedgerContinued",
+    "LedgerMoved",
     "LoadStateSubmitted",
     "ModelRegistered",
     "ModelRemoved",

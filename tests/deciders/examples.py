@@ -50,6 +50,7 @@ DEFAULTS: dict[str, Any] = {
     "key_id": KEY_ID,
     "kind": "forward_backward",
     "learning_rate": LEARNING_RATE,
+    "ledger": "kafka-1",
     "lease_epoch": 1,
     "lora": LoraSpec(8, 16.0, 0.0, ("q_proj",), "none"),
     "logprobs_commitment": b"\x2f" * 32,

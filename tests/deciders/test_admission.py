@@ -77,6 +77,16 @@ def test_accepts_the_version_that_the_stream_has(scribe: Scribe) -> None:
     assert isinstance(verdict, engine.Accepted)
 
 
+def test_rejects_everything_on_a_chain_that_has_moved_until_it_goes_on(scribe: Scribe) -> None:
+    scribe.send(make(c.MoveLedger), "authority")
+    for command, role in ((RUN, "gateway"), (make(c.MoveLedger, ledger="other"), "authority")):
+        verdict = scribe.send(command, role)
+        assert isinstance(verdict, Rejected)
+        assert verdict.code == "ledger_moved"
+    assert isinstance(scribe.send(make(c.ContinueLedger), "authority"), engine.Accepted)
+    assert isinstance(scribe.send(RUN, "gateway"), engine.Accepted)
+
+
 def test_accepts_on_behalf_of_an_issued_api_key(scribe: Scribe) -> None:
     scribe.send(make(c.IssueApiKey, key_id="f" * 16), "authority")
     assert isinstance(scribe.send(RUN, "gateway", on_behalf_of="f" * 16), engine.Accepted)

@@ -19,6 +19,7 @@ PUBLISHED = make(e.SignerKeyPublished)
 ROTATED = make(e.SignerKeyRotated, ed25519_key=b"\x31" * 32)
 REQUESTED = make(e.PackageRequested)
 SIGNED = make(e.PackageSigned)
+MOVED, CONTINUED = make(e.LedgerMoved), make(e.LedgerContinued)
 
 ACCEPTED: dict[str, tuple[tuple[Any, ...], Any, Any]] = {
     "a producer is enrolled": ((), make(c.EnrolProducer), ENROLLED),
@@ -41,6 +42,13 @@ ACCEPTED: dict[str, tuple[tuple[Any, ...], Any, Any]] = {
         (make(e.ModelRegistered), make(e.ModelRemoved), make(e.ModelRegistered)),
         make(c.RemoveModel),
         make(e.ModelRemoved),
+    ),
+    "a chain is moved": ((), make(c.MoveLedger), MOVED),
+    "a chain that was moved goes on": ((MOVED,), make(c.ContinueLedger), CONTINUED),
+    "a chain is moved back": (
+        (MOVED, CONTINUED),
+        make(c.MoveLedger, ledger="home"),
+        make(e.LedgerMoved, ledger="home"),
     ),
     "the signer's first keys are published": ((), make(c.PublishSignerKey), PUBLISHED),
     "the signer's keys are rotated": ((PUBLISHED,), make(c.RotateSignerKey, ed25519_key=b"\x31" * 32), ROTATED),
@@ -80,6 +88,14 @@ REJECTED: dict[str, tuple[tuple[Any, ...], Any, str]] = {
         make(c.RemoveModel, manifest_digest=bytes(32)),
         "invalid_value",
     ),
+    "ledger: moved to where it is": ((MOVED, CONTINUED), make(c.MoveLedger), "already_exists"),
+    "ledger: continued, never moved": ((), make(c.ContinueLedger), "not_found"),
+    "ledger: continued elsewhere than it was moved to": (
+        (MOVED,),
+        make(c.ContinueLedger, ledger="other"),
+        "not_found",
+    ),
+    "ledger: continued twice": ((MOVED, CONTINUED), make(c.ContinueLedger), "not_found"),
     "signer: first keys twice": ((PUBLISHED,), make(c.PublishSignerKey), "already_exists"),
     "signer: rotated before it has keys": ((), make(c.RotateSignerKey), "not_found"),
     "signer: rotated from another key than the one in use": (

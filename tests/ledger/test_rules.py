@@ -173,6 +173,18 @@ def epoch_opened_twice(ledger: Ledger) -> None:
     chain._seal_own(e.EpochOpened(chain.epoch, "another writer"))
 
 
+def moved(*behind: tuple[str, Command, str, Event]) -> Callable[[Ledger], None]:
+    """Move the tenant's chain, and append what nobody decided behind the move."""
+
+    def run(ledger: Ledger) -> None:
+        ledger.chains["acme"].submit("authority", c.MoveLedger("kafka-1"))
+        ledger.chains["acme"].take_over()
+        for role, asked, stream, event in behind:
+            sealed(role, asked, event, stream=stream)(ledger)
+
+    return run
+
+
 SCHEMA_OF_RUN = codec.event_schema("RunClosed").text
 STRANGER = raw(ed25519("stranger"))
 ENROL_STRANGER = c.EnrolProducer(key_id_of(STRANGER), STRANGER, "worker", "stranger", None)
@@ -200,6 +212,27 @@ BROKEN_RULES: dict[str, tuple[Callable[[Ledger], None], str]] = {
     "another authority": (body("ChainOpened", authority_key=STRANGER), "wrong_opening"),
     "another origin": (body("ChainOpened", origin="tensorguard.local/test"), "wrong_opening"),
     "another format": (body("ChainOpened", format_version=2), "wrong_opening"),
+    "an event behind a move": (moved(("gateway", CLOSE, "run/run-1", CLOSED)), "wrong_move"),
+    "a second move before the chain goes on": (
+        moved(("authority", c.MoveLedger("kafka-2"), "ledger", e.LedgerMoved("kafka-2"))),
+        "wrong_move",
+    ),
+    "a chain that goes on elsewhere than it was moved to": (
+        moved(("authority", c.ContinueLedger("kafka-2"), "ledger", e.LedgerContinued("kafka-2"))),
+        "wrong_move",
+    ),
+    "a chain that goes on twice": (
+        moved(*2 * [("authority", c.ContinueLedger("kafka-1"), "ledger", e.LedgerContinued("kafka-1"))]),
+        "wrong_move",
+    ),
+    "a chain that goes on and was never moved": (
+        sealed("authority", c.ContinueLedger("kafka-1"), e.LedgerContinued("kafka-1"), stream="ledger"),
+        "wrong_move",
+    ),
+    "a move that the authority did not ask for": (
+        sealed("gateway", c.MoveLedger("kafka-1"), e.LedgerMoved("kafka-1"), stream="ledger"),
+        "not_by_authority",
+    ),
     "an event without its command": (without_command("RunCreated"), "wrong_cause"),
     "an event after a rejection": (without_command("RunClosed"), "unsigned_event"),
     "another cause": (meta("RunClosed", cause=bytes(16)), "wrong_cause"),
@@ -347,6 +380,16 @@ def test_a_good_ledger_breaks_no_rule(tmp_path: Path) -> None:
     ledger = good_ledger()
     rewrite(ledger.chains["acme"], "RunClosed", lambda record: record)
     rotate_signer(ledger, "signer-2")
+    ledger.publish()
+    export = ledger.write(tmp_path / "export")
+    assert verify_export(export).verified
+    assert not tiny_problems(export)
+
+
+def test_a_chain_that_was_moved_and_goes_on_breaks_no_rule(tmp_path: Path) -> None:
+    ledger = good_ledger()
+    moved(("authority", c.ContinueLedger("kafka-1"), "ledger", e.LedgerContinued("kafka-1")))(ledger)
+    ledger.chains["acme"].submit("authority", c.MoveLedger("home"))
     ledger.publish()
     export = ledger.write(tmp_path / "export")
     assert verify_export(export).verified

@@ -38,6 +38,8 @@ FROM_AUTHORITY = {
     "ArtifactKeyPublished": "PublishArtifactKey",
     "ModelRegistered": "RegisterModel",
     "ModelRemoved": "RemoveModel",
+    "LedgerMoved": "MoveLedger",
+    "LedgerContinued": "ContinueLedger",
 }
 KEY_EVENTS = {"SignerKeyPublished", "SignerKeyRotated", "ArtifactKeyPublished"}
 
@@ -439,6 +441,7 @@ class Fold:
             self.event_schemas[bytes.fromhex(digest)] = text
         self.command_schemas = {}
         self.versions, self.clock, self.epoch, self.epoch_open = {}, 0, None, False
+        self.moved_to = None
         self.authority = bytes.fromhex(root["authority_key"])
         self.keys = {sha256(self.authority).digest(): self.authority}
         self.revoked, self.decided = set(), set()
@@ -474,6 +477,7 @@ class Fold:
             self.check_own(seq, event, meta, command, body)
         else:
             self.check_caused(event, meta, command, body)
+            self.check_move(event, body)
         self.check_keys(event, body)
 
     def check_epoch(self, event, epoch, body):
@@ -486,6 +490,15 @@ class Fold:
             self.epoch, self.epoch_open = epoch, True
         else:
             need(self.epoch_open and epoch == self.epoch, "epoch")
+
+    def check_move(self, event, body):
+        if event == "LedgerContinued":
+            need(body["ledger"] == self.moved_to, "move")
+            self.moved_to = None
+            return
+        need(self.moved_to is None, "move")
+        if event == "LedgerMoved":
+            self.moved_to = body["ledger"]
 
     def check_own(self, seq, event, meta, command, body):
         need(command is None and meta["cause"] is None and meta["stream"] == "chain", "own record")

@@ -30,6 +30,8 @@ AUTHORITY_EVENTS = {
     "ArtifactKeyPublished": "PublishArtifactKey",
     "ModelRegistered": "RegisterModel",
     "ModelRemoved": "RemoveModel",
+    "LedgerMoved": "MoveLedger",
+    "LedgerContinued": "ContinueLedger",
 }
 """Events that only the authority's own command leads to; they say exactly what that command says."""
 

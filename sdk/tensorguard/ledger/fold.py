@@ -10,7 +10,7 @@ from tensorguard.ledger.errors import LedgerError, MalformedRecordError
 from tensorguard.ledger.format import BOOTSTRAP
 from tensorguard.ledger.key_rules import PublishedKeys
 from tensorguard.ledger.merkle import EMPTY_ROOT, HASH_BYTES, Frontier, leaf_hash
-from tensorguard.ledger.order_rules import Epochs, Opening, Position, Schemas
+from tensorguard.ledger.order_rules import Epochs, Moves, Opening, Position, Schemas
 from tensorguard.ledger.report import Finding
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class RecordFold:
             Position(chain).check,
             Opening(chain, root).check,
             Epochs().check,
+            Moves().check,
             Commands(chain, root.authority_key, self._schemas).check,
             self._schemas.check,
             self._keys.check,

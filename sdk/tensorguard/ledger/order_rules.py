@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 OPENED, REGISTERED, EPOCH = "ChainOpened", "SchemaRegistered", "EpochOpened"
 OWN_EVENTS = frozenset(name for name, _ in fmt.BOOTSTRAP.values())
+MOVED, CONTINUED = "LedgerMoved", "LedgerContinued"
 CHAIN_STREAM = "chain"
 
 
@@ -96,6 +97,30 @@ class Epochs:
         self._epoch, self._open = max(self._epoch, epoch), self._open or is_opening
         if not good:
             raise RuleBrokenError("wrong_epoch", f"Epoch {epoch} is used before it is opened, or after a later one.")
+
+
+class Moves:
+    """A chain that was moved to another ledger goes on there, and in no other."""
+
+    def __init__(self) -> None:
+        self._moved_to: str | None = None
+
+    def check(self, record: Record) -> None:
+        """Check what stands behind the end of a chain in one ledger.
+
+        Raises:
+            RuleBrokenError: wrong_move.
+            MalformedRecordError: a move does not say where to.
+        """
+        moved_to, event = self._moved_to, record.event
+        if event == CONTINUED:
+            self._moved_to = None
+            if moved_to is None or record.field("ledger", str) != moved_to:
+                raise RuleBrokenError("wrong_move", "A chain goes on in a ledger that it was not moved to.")
+        elif moved_to is not None and event not in OWN_EVENTS:
+            raise RuleBrokenError("wrong_move", f"{event} stands behind the move of the chain to another ledger.")
+        elif event == MOVED:
+            self._moved_to = record.field("ledger", str)
 
 
 class Schemas:
