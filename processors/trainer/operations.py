@@ -101,7 +101,8 @@ class Operations:
         asked = SampleInput.parse(self._beside.input(live.view, event, event.prompts_commitment))
         base, name, step = self._adapters.serving(live)
         seed = operation_seed(live.view.created.seed, event.op_seq) if event.seed is None else event.seed
-        job = SampleJob(event.operation_id, name, asked.encoded(base), asked.sampling(event, seed))
+        owner = (live.view.chain, live.view.run_id)
+        job = SampleJob(event.operation_id, name, asked.encoded(base), asked.sampling(event, seed), owner=owner)
 
         def report(finished: Finished) -> Command:
             try:

@@ -7,11 +7,11 @@ reported in their order, and the run executes nothing else until all have theirs
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from processors.trainer.sampling import Generator, SampleJob, frame
+from processors.trainer.sampling import Generator, frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from processors.trainer.live import LiveRun
     from processors.trainer.operations import Operations
     from processors.trainer.runs import Pending
-    from processors.trainer.sampling import Delta, Finished
+    from processors.trainer.sampling import Delta, Finished, Limits, SampleJob
     from schemas.base import Command
 
 SLICE_TOKENS = 64
@@ -43,9 +43,14 @@ class Samples:
     """Starts, advances and ends samples. ``stream`` takes frames of what they grew by."""
 
     def __init__(
-        self, operations: Operations, stream: Callable[[bytes, bytes], None], seconds: Callable[[], float]
+        self,
+        operations: Operations,
+        stream: Callable[[bytes, bytes], None],
+        seconds: Callable[[], float],
+        limits: Limits,
     ) -> None:
         self._operations = operations
+        self._limits = limits
         self._stream = stream
         self._seconds = seconds
         self._generators: dict[SharedBase, Generator] = {}
@@ -77,7 +82,7 @@ class Samples:
         found = self._operations.sample_of(live, pending)
         if isinstance(found, tuple):
             base, job, sample.report = found
-            sample.generator = self._generators.setdefault(base, Generator(base))
+            sample.generator = self._generators.setdefault(base, Generator(base, self._limits))
             told = partial(self._hear, pending.operation_id)
             sample.command = self._submitted(sample, job, told)
         else:
@@ -86,8 +91,7 @@ class Samples:
     def _submitted(self, sample: Sample, job: SampleJob, told: Callable[[Sequence[Delta]], None]) -> Command | None:
         assert sample.generator is not None, "a sample that starts has a generator"  # noqa: S101 -- start gave it one
         try:
-            whole = SampleJob(job.operation_id, job.adapter, job.prompts, job.sampling, told)
-            sample.generator.submit(whole)
+            sample.generator.submit(replace(job, on_tokens=told))
         except Exception as error:  # noqa: BLE001 -- an operation's fault must not reach another run
             return self._operations.failed(sample.live, sample.pending, error)
         return None

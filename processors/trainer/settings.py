@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from processors.trainer.device import Compute
+from processors.trainer.sampling import Limits
 
 if TYPE_CHECKING:
     from producers import settings as platform
@@ -16,7 +17,8 @@ class Settings:
     """Automatic checkpoints: after so many steps or seconds.
 
     Larger values write less and lose more after a crash. ``adapters_in_memory`` is how many runs' adapters stay in
-    memory, ``adapter_bytes`` how many bytes they may have together; ``compute`` says where and how.
+    memory, ``adapter_bytes`` how many bytes they may have together; ``compute`` says where and how, ``sampling`` how
+    much is generated together.
     """
 
     checkpoint_steps: int = 20
@@ -24,6 +26,7 @@ class Settings:
     adapters_in_memory: int = 64
     adapter_bytes: int | None = None
     compute: Compute = field(default_factory=Compute)
+    sampling: Limits = field(default_factory=Limits)
 
     @classmethod
     def of(cls, settings: platform.Settings) -> Settings:
@@ -35,4 +38,5 @@ class Settings:
             settings.max_adapters_in_memory,
             settings.max_adapter_bytes,
             compute,
+            Limits(cache_bytes=settings.max_sampling_bytes),
         )

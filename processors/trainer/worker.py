@@ -82,7 +82,7 @@ class Worker:
         adapters = Adapters(bases, self._checkpoints, self._runs, self._open_runs)
         self._beside = Beside(channel, BlobInputStore.of(installation), BlobResultStore.of(installation))
         self._operations = Operations(adapters, self._checkpoints, self._beside, self._clock)
-        self._samples = Samples(self._operations, channel.stream, seconds)
+        self._samples = Samples(self._operations, channel.stream, seconds, self._settings.sampling)
         self._owed = 0.0
         self._watch = Watch(channel.report, lambda: levels(self._live.values(), adapters), seconds, tracing)
         producer = installation.producer("worker")

@@ -222,6 +222,14 @@ class Settings(BaseSettings):
             "has a copy of the model. Without it only their number counts",
         ),
     ] = None
+    max_sampling_bytes: Annotated[
+        PositiveInt,
+        About(
+            (TRAINER,),
+            "bytes that the keys and values of samples on one base model may have together; the others wait for their "
+            "turn. One sample alone may have more",
+        ),
+    ] = 4 << 30
     accept_clock: Annotated[
         bool,
         About(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from processors.trainer.sampling.batch import Batch, Prefill, next_tokens
+from processors.trainer.sampling.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,13 +27,13 @@ class Limits:
 
 
 class Group:
-    """Rows that share passes. Jobs take turns at being admitted: a small one does not wait for all of a large one."""
+    """Rows that share passes. Tenants, runs and jobs take turns at being admitted: none waits for all of another."""
 
     def __init__(self, base: SharedBase, own: str | None, limits: Limits) -> None:
         self._device = base.device
         self._cell_bytes = base.cell_bytes
         self._limits = limits
-        self._waiting: deque[deque[Row]] = deque()
+        self._waiting = Waiting()
         self._prefill: Prefill | None = None
         self._batch = Batch(base, own)
 
@@ -44,18 +44,16 @@ class Group:
 
     def add(self, rows: Sequence[Row]) -> None:
         """Let the rows of a job wait for their turn."""
-        self._waiting.append(deque(rows))
+        self._waiting.add(rows)
 
     def jobs(self) -> list[SampleJob]:
         """All jobs that have rows here."""
-        rows = [row for queue in self._waiting for row in queue]
-        rows += [*(self._prefill.rows if self._prefill else ()), *self._batch.rows]
+        rows = [*self._waiting, *(self._prefill.rows if self._prefill else ()), *self._batch.rows]
         return _jobs_of(rows)
 
     def drop(self, operation_id: bytes) -> None:
         """Forget the rows of a job."""
-        kept = (deque(row for row in queue if row.job.operation_id != operation_id) for queue in self._waiting)
-        self._waiting = deque(queue for queue in kept if queue)
+        self._waiting.drop(operation_id)
         if self._prefill is not None:
             self._prefill.rows = [row for row in self._prefill.rows if row.job.operation_id != operation_id]
             self._prefill = self._prefill if self._prefill.rows else None
@@ -103,11 +101,8 @@ class Group:
 
     def _next_prefill(self) -> Prefill | None:
         rows: list[Row] = []
-        while self._waiting and self._fits([*rows, self._waiting[0][0]]):
-            queue = self._waiting.popleft()
-            rows.append(queue.popleft())
-            if queue:
-                self._waiting.append(queue)
+        while self._waiting and self._fits([*rows, self._waiting.first]):
+            rows.append(self._waiting.take())
         return Prefill(rows, self._device) if rows else None
 
     def _fits(self, new: Sequence[Row]) -> bool:

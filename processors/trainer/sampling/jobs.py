@@ -60,13 +60,17 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class SampleJob:
-    """Prompts to be completed by one adapter (None: the bare base model); ``on_tokens`` hears of every new text."""
+    """Prompts to be completed by one adapter (None: the bare base model); ``on_tokens`` hears of every new text.
+
+    ``owner`` is the tenant and the run that take turns with others.
+    """
 
     operation_id: bytes
     adapter: str | None
     prompts: Sequence[Sequence[int]] = field(repr=False)
     sampling: Sampling = field(repr=False)
     on_tokens: Callable[[Sequence[Delta]], None] | None = field(default=None, repr=False)
+    owner: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
