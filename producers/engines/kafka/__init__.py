@@ -1,0 +1,1 @@
+"""The log engine on Apache Kafka."""

@@ -1,0 +1,134 @@
+"""A schema registry, by the three calls of Confluent's REST interface that a writer makes.
+
+Subjects are the full names of the records (``tensorguard.record.<Event>``), each with a compatibility that includes
+BACKWARD: whoever reads with the newest schema reads all records. Small enough to stand here: Confluent's own client
+would bring four more packages into the server for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from producers.engines.errors import EngineError
+from producers.engines.kafka.framing import MAX_ID
+
+BACKWARD = "BACKWARD"
+_AT_LEAST_BACKWARD = frozenset({BACKWARD, "BACKWARD_TRANSITIVE", "FULL", "FULL_TRANSITIVE"})
+_ABSENT = frozenset({40401, 40403, 40408})
+"""What a registry says of a subject, a schema and a subject's compatibility that it does not have."""
+_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+_HEADERS = {"Accept": "application/vnd.schemaregistry.v1+json, application/json"}
+_SAID = 300
+
+
+class RegistryUnavailableError(EngineError):
+    """The schema registry does not answer as one."""
+
+    code = "registry_unavailable"
+    next_step = (
+        "Start the schema registry or correct TG_KAFKA_REGISTRY, then start the writer again: nothing was written, and "
+        "reading the ledger needs no registry."
+    )
+
+
+class RegistryDeniedError(EngineError):
+    """The schema registry does not let this writer in."""
+
+    code = "registry_denied"
+    next_step = "Give TG_KAFKA_REGISTRY a user and password that may register schemas: https://USER:PASSWORD@HOST/…"
+
+
+class SchemaRefusedError(EngineError):
+    """The schema registry refuses a schema: who reads with it could not read what its subject's last one wrote."""
+
+    code = "schema_refused"
+    next_step = (
+        "Start the build that wrote before, or newer; or use a registry of this ledger's own. Nothing was written."
+    )
+
+
+class SchemaRegistry:
+    """The registry at a URL, such as ``https://user:password@host``; its path is kept, credentials are never shown.
+
+    Raises:
+        RegistryUnavailableError: the text is no URL of a registry.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            given = httpx.URL(url)
+        except httpx.InvalidURL as error:
+            raise RegistryUnavailableError("The schema registry's address is no URL.") from error
+        if given.scheme not in {"http", "https"} or not given.host:
+            raise RegistryUnavailableError("The schema registry's address is no http:// or https:// URL.")
+        self._url = given.copy_with(username=None, password=None, query=None, fragment=None)
+        self._auth = (given.username, given.password) if given.username else None
+
+    def ids_of(self, texts: Sequence[str]) -> list[int]:
+        """The ids of record schemas; what is not registered yet is from now on.
+
+        Raises:
+            RegistryUnavailableError: no answer, or not that of a registry.
+            RegistryDeniedError: credentials are missing, or do not suffice.
+            SchemaRefusedError: a schema is not compatible with the one before it.
+        """
+        with httpx.Client(base_url=self._url, auth=self._auth, timeout=_TIMEOUT, headers=_HEADERS) as client:
+            return [_Subject(client, json.loads(text)["name"]).id_of(text) for text in texts]
+
+
+class _Subject:
+    """One subject of a registry."""
+
+    def __init__(self, client: httpx.Client, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._path = quote(name, safe="")
+
+    def id_of(self, text: str) -> int:
+        """Find a schema's id, or register it; a compatibility without BACKWARD is set right before that."""
+        level = self._ask("GET", f"/config/{self._path}")
+        if level is None or level.get("compatibilityLevel") not in _AT_LEAST_BACKWARD:
+            self._ask("PUT", f"/config/{self._path}", {"compatibility": BACKWARD})
+        schema = {"schema": text}
+        found = self._ask("POST", f"/subjects/{self._path}", schema)
+        registered = found or self._ask("POST", f"/subjects/{self._path}/versions", schema)
+        number = registered.get("id") if registered else None
+        if not isinstance(number, int) or not 0 < number <= MAX_ID:
+            raise RegistryUnavailableError(f"The schema registry gave no id for {self._name}.")
+        return number
+
+    def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> dict[str, Any] | None:
+        """The answer to one call; None if the registry does not have what is asked for."""
+        try:
+            response = self._client.request(method, path, json=body)
+        except httpx.RequestError as error:
+            raise RegistryUnavailableError(
+                f"The schema registry at {self._client.base_url.host} does not answer."
+            ) from error
+        answer = _object(response)
+        if response.is_success and answer is not None:
+            return answer
+        if response.status_code == httpx.codes.NOT_FOUND and answer and answer.get("error_code") in _ABSENT:
+            return None
+        raise self._refusal(response.status_code, answer or {})
+
+    def _refusal(self, status: int, answer: dict[str, Any]) -> EngineError:
+        said = str(answer.get("message", ""))[:_SAID]
+        if status in {httpx.codes.CONFLICT, httpx.codes.UNPROCESSABLE_ENTITY}:
+            return SchemaRefusedError(f"The schema registry refuses {self._name}: {said}")
+        if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+            return RegistryDeniedError(f"The schema registry answers {status} about {self._name}.")
+        return RegistryUnavailableError(f"The schema registry answers {status} about {self._name}: {said}")
+
+
+def _object(response: httpx.Response) -> dict[str, Any] | None:
+    try:
+        answer = response.json()
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None
