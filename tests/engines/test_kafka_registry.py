@@ -20,11 +20,15 @@ from producers.engines.kafka.registry import (
     SchemaRegistry,
 )
 from schemas.codec import EVENTS, event_schema
-from tests.support.registry import registry_url
+from tests.support.registry import registry
 from tests.support.server import free_port
 
-__all__ = ["registry_url"]
 EPOCH_OPENED = event_schema("EpochOpened").text
+
+
+@pytest.fixture(scope="module")
+def registry_url() -> str:
+    return registry().url
 
 
 def _text(event: str, *fields: str, default: str | None = None) -> str:

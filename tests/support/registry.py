@@ -1,67 +1,76 @@
-"""A real schema registry, started once for all tests of a process that ask for it."""
+"""A real schema registry for tests: one per test process, on this machine alone, started when first asked for."""
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.support.require import absent
 from tests.support.server import free_port
 
 START = Path(__file__).parents[2] / "deploy" / "registry" / "start"
-FETCH_SECONDS, READY_SECONDS = 240, 120.0
+READY_SECONDS = 240.0
+"""With the download on first use."""
 
 
-@pytest.fixture(scope="session")
-def registry_url() -> Iterator[str]:
-    """The address of an empty registry, as ``TG_KAFKA_REGISTRY`` takes it."""
-    _fetch()
-    with live_registry() as url:
-        yield url
+class Registry:
+    """One registry with its data in a folder of its own; ``url`` is its address, as ``TG_KAFKA_REGISTRY`` takes it."""
 
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="tg-registry-"))
+        self._port = free_port()
+        self.url = f"http://127.0.0.1:{self._port}/apis/ccompat/v7"
+        self._process: subprocess.Popen[bytes] | None = None
 
-@contextmanager
-def live_registry(folder: Path | None = None) -> Iterator[str]:
-    """A registry that ends with the block; it keeps its schemas in a folder, or in memory alone."""
-    port = free_port()
-    kept = [str(folder)] if folder else []
-    with (
-        tempfile.TemporaryFile() as log,
-        subprocess.Popen([START, str(port), *kept], stdout=log, stderr=log) as process,
-    ):
-        try:
-            url = f"http://127.0.0.1:{port}/apis/ccompat/v7"
-            if not _ready(url, process):
-                log.seek(0)
-                absent("registry", f"it does not start: {log.read()[-500:].decode(errors='replace')}")
-            yield url
-        finally:
-            process.kill()
-
-
-def _fetch() -> None:
-    for program in ("java", "mvn"):
-        if shutil.which(program) is None:
-            absent("registry", f"there is no {program} on the PATH")
-    done = subprocess.run([START, "fetch"], capture_output=True, timeout=FETCH_SECONDS, check=False)
-    if done.returncode:
-        absent("registry", f"it cannot be downloaded: {done.stderr[-500:].decode(errors='replace')}")
-
-
-def _ready(url: str, process: subprocess.Popen[bytes]) -> bool:
-    end = time.monotonic() + READY_SECONDS
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            if httpx.get(f"{url}/subjects", timeout=5).is_success:
-                return True
-        except httpx.TransportError:
+    def start(self) -> None:
+        """Start it, or start it again on what it has stored; ready when this returns."""
+        log = self._folder / "registry.log"
+        with log.open("ab") as sink:
+            self._process = subprocess.Popen(
+                [START, self._folder / "data", str(self._port)], stdout=sink, stderr=sink, start_new_session=True
+            )
+        end = time.monotonic() + READY_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"The registry does not start: {log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.1)
-    return False
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/subjects", timeout=5).is_success
+        except httpx.TransportError:
+            return False
+
+    def stop(self) -> None:
+        """End it and wait until it is gone; its data stay."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(30)
+            self._process = None
+
+    def close(self) -> None:
+        """End it and remove its data."""
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@cache
+def registry() -> Registry:
+    """This process's registry; skips the test, or fails it when one is required, if there cannot be one."""
+    missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
+    if missing:
+        absent("registry", f"{' and '.join(missing)} cannot be found.")
+    made = Registry()
+    atexit.register(made.close)
+    try:
+        made.start()
+    except RuntimeError as error:
+        absent("registry", str(error))
+    return made
