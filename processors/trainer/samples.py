@@ -67,9 +67,9 @@ class Samples:
         return any(sample.live is live for sample in self._open.values())
 
     @property
-    def only(self) -> bytes | None:
-        """The sample that is under way, if it is the only one."""
-        return next(iter(self._open)) if len(self._open) == 1 else None
+    def under_way(self) -> list[bytes]:
+        """The samples that are being generated."""
+        return [operation_id for operation_id, sample in self._open.items() if sample.command is None]
 
     def end(self, live: LiveRun, pending: Pending, command: Command) -> None:
         """Let a sample have its outcome without being generated."""

@@ -1,7 +1,8 @@
 """Operations that were being executed when the trainer's process died, counted on file across its lives.
 
 An operation that needs more memory than there is does not fail: the kernel ends the whole process, and the next one,
-which executes it again, likewise. So what was under way at several deaths in a row is failed instead of executed.
+which executes it again, likewise. So what was under way at several deaths in a row is failed instead of executed. Of
+samples that were under way together it is not known which one did it: each of them is then generated alone.
 Nothing here is synced: it has to outlive the process, not the machine.
 """
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 MOST_DEATHS = 3
 """At so many deaths an operation is no longer executed."""
 REMEMBERED = 64
-ID_BYTES = 16
-_NOTHING = bytes(ID_BYTES)
+_ID_BYTES = 16
+_COUNT_BYTES = 4
 
 
 class Suspects:
@@ -29,26 +30,54 @@ class Suspects:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._known = folder / "trainer-suspects.json"
-        self._deaths = _read(self._known)
+        self._deaths, self._lonely = _read(self._known)
         self._file = os.open(folder / "trainer-executing", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        under_way = os.pread(self._file, ID_BYTES, 0)
-        if len(under_way) == ID_BYTES and under_way != _NOTHING:
-            self._suspect(under_way.hex())
+        match self._under_way():
+            case []:
+                pass
+            case [only]:
+                self._suspect(only)
+            case several:
+                self._lonely |= set(several)
+                self._remember()
         self.forgive()
+
+    def _under_way(self) -> list[str]:
+        count = int.from_bytes(os.pread(self._file, _COUNT_BYTES, 0), "big")
+        ids = os.pread(self._file, count * _ID_BYTES, _COUNT_BYTES)
+        return [ids[at : at + _ID_BYTES].hex() for at in range(0, len(ids), _ID_BYTES)]
 
     def _suspect(self, operation: str) -> None:
         times = self._deaths.pop(operation, 0) + 1
         self._deaths = dict([*self._deaths.items(), (operation, times)][-REMEMBERED:])
-        self._known.write_text(json.dumps(self._deaths))
+        self._remember()
+
+    def _remember(self) -> None:
+        self._known.write_text(json.dumps({"deaths": self._deaths, "alone": sorted(self._lonely)}))
 
     def condemned(self, operation_id: bytes) -> bool:
         """Whether an operation was under way at too many deaths."""
         return self._deaths.get(operation_id.hex(), 0) >= MOST_DEATHS
 
+    def alone(self, operation_id: bytes) -> bool:
+        """Whether a sample was under way with others at a death, and has to be generated alone now."""
+        return operation_id.hex() in self._lonely
+
+    @property
+    def any_alone(self) -> bool:
+        """Whether there may be any such sample."""
+        return bool(self._lonely)
+
+    def acquit(self, operation_id: bytes) -> None:
+        """A sample has its outcome."""
+        if self.alone(operation_id):
+            self._lonely.discard(operation_id.hex())
+            self._remember()
+
     @contextmanager
-    def watching(self, operation_id: bytes) -> Iterator[None]:
-        """Suspect an operation should the process die within the block; another error clears it."""
-        os.pwrite(self._file, operation_id, 0)
+    def watching(self, *operation_ids: bytes) -> Iterator[None]:
+        """Suspect operations should the process die within the block; another error clears them."""
+        os.pwrite(self._file, len(operation_ids).to_bytes(_COUNT_BYTES, "big") + b"".join(operation_ids), 0)
         try:
             yield
         finally:
@@ -56,16 +85,17 @@ class Suspects:
 
     def forgive(self) -> None:
         """Nothing is under way, or what is has no part in the end that comes now."""
-        os.pwrite(self._file, _NOTHING, 0)
+        os.pwrite(self._file, bytes(_COUNT_BYTES), 0)
 
     def close(self) -> None:
         """Give the file back."""
         os.close(self._file)
 
 
-def _read(path: Path) -> dict[str, int]:
+def _read(path: Path) -> tuple[dict[str, int], set[str]]:
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return {str(key): int(value) for key, value in found.items()} if isinstance(found, dict) else {}
+        deaths = {str(key): int(value) for key, value in found["deaths"].items()}
+        return deaths, set(map(str, found["alone"]))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}, set()

@@ -28,7 +28,7 @@ from processors.trainer.replay import Replay
 from processors.trainer.runs import Runs, RunView
 from processors.trainer.samples import Samples
 from processors.trainer.settings import Settings
-from processors.trainer.suspects import ID_BYTES, Suspects
+from processors.trainer.suspects import Suspects
 from processors.trainer.turns import Turns
 from processors.trainer.watch import REPLAY, Watch
 from producers.feed import Feed
@@ -134,12 +134,30 @@ class Worker:
     def _start_samples(self) -> None:
         """Let every sample whose turn it is join those under way, and end those that nobody wants any more."""
         for live in self._live.values():
-            while (pending := live.next_operation()) and isinstance(pending.submitted, e.SampleSubmitted):
+            while (pending := live.next_operation()) and self._may_start(pending):
                 live.executed = pending.op_seq
                 self._start_sample(live, pending)
                 self._make_room(live)
         self._samples.cancel_unwanted()
         self._report_samples()
+
+    def _may_start(self, pending: Pending) -> bool:
+        """Whether a sample can join those under way: none does that has to be alone, and none joins such a one.
+
+        Those that have to be alone go first, or those that need not would keep them waiting for ever.
+        """
+        if not isinstance(pending.submitted, e.SampleSubmitted):
+            return False
+        if self._suspects.alone(pending.operation_id):
+            return not self._samples.under_way
+        return not self._suspects.any_alone or not any(map(self._suspects.alone, self._sampled_next()))
+
+    def _sampled_next(self) -> Iterator[bytes]:
+        """The samples under way, and those whose turn it is."""
+        yield from self._samples.under_way
+        for live in self._live.values():
+            if (pending := live.next_operation()) is not None:
+                yield pending.operation_id
 
     def _start_sample(self, live: LiveRun, pending: Pending) -> None:
         if self._suspects.condemned(pending.operation_id):
@@ -151,8 +169,7 @@ class Worker:
     def _generate(self) -> None:
         """A slice of the samples under way, which have as much of the time as other operations have."""
         began = self._seconds()
-        # Of several samples it is not known which one ends the process; of a single one it is.
-        with self._suspects.watching(self._samples.only or bytes(ID_BYTES)):
+        with self._suspects.watching(*self._samples.under_way):
             self._samples.advance()
         self._owed -= self._seconds() - began
         self._report_samples()
@@ -164,6 +181,7 @@ class Worker:
                     came_of_it(sample.command)
                     self._report(sample.live, sample.pending, sample.command)
                 self._channel.end_stream(sample.pending.operation_id)
+                self._suspects.acquit(sample.pending.operation_id)
 
     def _wait(self) -> None:
         if not self._feed.wait(WAIT_SECONDS):

@@ -27,18 +27,18 @@ def executing(folder: Path) -> bytes:
     return (folder / "trainer-executing").read_bytes()
 
 
-def die_while(folder: Path, operation_id: bytes, times: int = 1) -> None:
-    """Lives of a trainer that each end in the middle of an operation."""
+def die_while(folder: Path, *operation_ids: bytes, times: int = 1) -> None:
+    """Lives of a trainer that each end in the middle of an operation, or of several samples."""
     for _ in range(times):
         suspects = Suspects(folder)
-        with suspects.watching(operation_id):
+        with suspects.watching(*operation_ids):
             left = executing(folder)
         suspects.close()
         (folder / "trainer-executing").write_bytes(left)
 
 
 def test_so_many_deaths_in_the_middle_of_one_operation_condemn_it(tmp_path: Path) -> None:
-    die_while(tmp_path, POISON, MOST_DEATHS - 1)
+    die_while(tmp_path, POISON, times=MOST_DEATHS - 1)
     assert not Suspects(tmp_path).condemned(POISON)
     die_while(tmp_path, POISON)
     die_while(tmp_path, OTHER)
@@ -56,14 +56,28 @@ def test_what_ended_by_itself_or_with_the_server_is_not_suspected(tmp_path: Path
             raise MemoryError
         with suspects.watching(POISON):
             suspects.forgive()  # the server is gone, and takes this process with it
-            assert executing(tmp_path) != POISON
+            assert executing(tmp_path)[:4] == bytes(4)
         suspects.close()
     assert not Suspects(tmp_path).condemned(POISON)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '"x"'], ids=["empty", "a list", "cut", "a text"])
+def test_samples_that_were_under_way_together_are_not_condemned_but_generated_alone(tmp_path: Path) -> None:
+    die_while(tmp_path, POISON, OTHER, times=MOST_DEATHS)
+    suspects = Suspects(tmp_path)
+    assert not suspects.condemned(POISON)
+    assert (suspects.alone(POISON), suspects.alone(OTHER), suspects.alone(b"n" * 16)) == (True, True, False)
+    suspects.acquit(OTHER)
+    suspects.close()
+    assert (Suspects(tmp_path).alone(POISON), Suspects(tmp_path).alone(OTHER)) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{", '"x"', "{}", '{"deaths": 1, "alone": 1}', '{"deaths": {"a": "b"}, "alone": []}'],
+    ids=["empty", "a list", "cut", "a text", "no parts", "numbers", "no number"],
+)
 def test_a_damaged_memory_suspects_nobody(tmp_path: Path, text: str) -> None:
-    die_while(tmp_path, POISON, MOST_DEATHS)
+    die_while(tmp_path, POISON, times=MOST_DEATHS)
     (tmp_path / "trainer-suspects.json").write_text(text)
     assert not Suspects(tmp_path).condemned(POISON)
 
@@ -74,11 +88,24 @@ def test_a_condemned_batch_is_failed_and_the_run_goes_on(platform: TinyPlatform)
     poison, good = run.forward_backward(rows), run.forward_backward(rows)
     sample = run.sample(["to be"], 3)
     folder = platform.installation.data_dir / "run"
-    die_while(folder, poison, MOST_DEATHS)
-    die_while(folder, sample, MOST_DEATHS)
+    die_while(folder, poison, times=MOST_DEATHS)
+    die_while(folder, sample, times=MOST_DEATHS)
     with platform.worker():
         outcomes = [run.outcome(each) for each in (poison, good, sample)]
         later = run.outcome(run.optim_step())
     assert [getattr(each, "code", None) for each in outcomes] == ["worker_killed", None, "worker_killed"]
     assert isinstance(outcomes[1], e.ForwardBackwardCompleted)
     assert isinstance(later, e.StepApplied)
+
+
+def test_a_poisonous_sample_among_others_is_found_by_generating_each_alone(platform: TinyPlatform) -> None:
+    run, other = platform.create_run("one"), platform.create_run("two")
+    poison, good = run.sample(["to be"], 3), other.sample(["to be"], 3)
+    folder = platform.installation.data_dir / "run"
+    die_while(folder, poison, good)
+    die_while(folder, poison, times=MOST_DEATHS)
+    with platform.worker():
+        outcomes = [run.outcome(poison), other.outcome(good)]
+    assert [getattr(each, "code", None) for each in outcomes] == ["worker_killed", None]
+    suspects = Suspects(folder)
+    assert not any(map(suspects.alone, (poison, good)))
