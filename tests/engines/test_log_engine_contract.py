@@ -23,6 +23,7 @@ from producers.engines.port import (
     Snapshot,
 )
 from tests.engines.kits import KITS, EngineKit
+from tests.support.records import some_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,7 @@ from typing import Any
 SOON = 10.0
 AT_ONCE = 0.0
 BRIEFLY = 0.05
+A, B, C, R, X = map(some_record, "abcrx")
 
 
 @pytest.fixture(params=sorted(KITS))
@@ -66,20 +68,20 @@ def test_a_new_ledger_is_empty(engine: LogEngine) -> None:
 
 def test_committed_records_are_read_back_in_order_and_in_slices(engine: LogEngine) -> None:
     epoch = engine.open_epoch()
-    engine.commit(Commit(epoch, [Append("acme", 0, [b"a", b"b"]), Append("beta", 0, [b"x"])]))
-    engine.commit(Commit(epoch, [Append("acme", 2, [b"c"])]))
+    engine.commit(Commit(epoch, [Append("acme", 0, [A, B]), Append("beta", 0, [X])]))
+    engine.commit(Commit(epoch, [Append("acme", 2, [C])]))
     assert list(engine.chains()) == ["acme", "beta"]
     assert (engine.size("acme"), engine.size("beta")) == (3, 1)
-    assert list(engine.read("acme", 0, 10)) == [b"a", b"b", b"c"]
-    assert list(engine.read("acme", 1, 1)) == [b"b"]
+    assert list(engine.read("acme", 0, 10)) == [A, B, C]
+    assert list(engine.read("acme", 1, 1)) == [B]
     assert list(engine.read("acme", 3, 1)) == []
 
 
 def test_a_commit_on_a_moved_head_writes_nothing_at_all(engine: LogEngine) -> None:
     epoch = engine.open_epoch()
-    engine.commit(Commit(epoch, [Append("acme", 0, [b"a"])]))
+    engine.commit(Commit(epoch, [Append("acme", 0, [A])]))
     position = engine.submit([b"entry"])[0]
-    late = [Append("beta", 0, [b"x"]), Append("acme", 0, [b"b"])]
+    late = [Append("beta", 0, [X]), Append("acme", 0, [B])]
     with pytest.raises(HeadMovedError):
         engine.commit(Commit(epoch, late, [reply(1)], position, [Quarantined(position, "poison", 1)]))
     assert list(engine.chains()) == ["acme"]
@@ -95,9 +97,9 @@ def test_a_newer_epoch_fences_the_older_writer(kit: EngineKit) -> None:
     assert second > first
     assert old.epoch() == second
     with pytest.raises(FencedError):
-        old.commit(Commit(first, [Append("acme", 0, [b"a"])]))
-    new.commit(Commit(second, [Append("acme", 0, [b"b"])]))
-    assert list(old.read("acme", 0, 10)) == [b"b"]
+        old.commit(Commit(first, [Append("acme", 0, [A])]))
+    new.commit(Commit(second, [Append("acme", 0, [B])]))
+    assert list(old.read("acme", 0, 10)) == [B]
 
 
 def test_the_intake_keeps_the_order_of_submission(engine: LogEngine) -> None:
@@ -266,7 +268,7 @@ def test_the_intake_says_how_many_entries_wait(kit: EngineKit) -> None:
 
 
 def test_waiting_ends_at_once_when_there_is_something(engine: LogEngine) -> None:
-    engine.commit(Commit(engine.open_epoch(), [Append("acme", 0, [b"a"])], [reply(1)]))
+    engine.commit(Commit(engine.open_epoch(), [Append("acme", 0, [A])], [reply(1)]))
     position = engine.submit([b"entry"])[0]
     assert engine.wait({}, SOON)
     assert engine.wait_intake(position - 1, SOON)
@@ -276,7 +278,7 @@ def test_waiting_ends_at_once_when_there_is_something(engine: LogEngine) -> None
 
 
 def test_waiting_ends_without_result_when_time_is_over(engine: LogEngine) -> None:
-    engine.commit(Commit(engine.open_epoch(), [Append("acme", 0, [b"a"])]))
+    engine.commit(Commit(engine.open_epoch(), [Append("acme", 0, [A])]))
     started = time.monotonic()
     assert not engine.wait({"acme": 1}, BRIEFLY)
     assert not engine.wait_intake(0, BRIEFLY)
@@ -299,14 +301,14 @@ def test_waiters_are_woken_by_what_another_handle_does(kit: EngineKit) -> None:
             pool.submit(here.wait_checkpoint, "acme", None, SOON),
         ]
         there.submit([b"another"])
-        there.commit(Commit(there.open_epoch(), [Append("acme", 0, [b"a"])], [reply(1)], entry))
+        there.commit(Commit(there.open_epoch(), [Append("acme", 0, [A])], [reply(1)], entry))
         there.publish_checkpoint("acme", b"note")
         assert [future.result() for future in waiting] == [True, True, True, reply(1), b"note"]
         assert time.monotonic() - started < SOON
 
 
 def test_a_chain_that_was_not_named_counts_as_unseen(engine: LogEngine) -> None:
-    engine.commit(Commit(engine.open_epoch(), [Append("acme", 0, [b"a"]), Append("beta", 0, [b"x"])]))
+    engine.commit(Commit(engine.open_epoch(), [Append("acme", 0, [A]), Append("beta", 0, [X])]))
     assert engine.wait({"acme": 1}, AT_ONCE)
     assert not engine.wait({"acme": 1, "beta": 1}, AT_ONCE)
 
@@ -328,7 +330,7 @@ def test_a_reader_who_sees_a_reply_sees_its_records(kit: EngineKit) -> None:
         looking = pool.submit(look)
         epoch = writer.open_epoch()
         for number in range(100):
-            writer.commit(Commit(epoch, [Append("acme", number, [b"r"])], [reply(number)]))
+            writer.commit(Commit(epoch, [Append("acme", number, [R])], [reply(number)]))
         done.set()
         looking.result()
     assert unseen == []
@@ -360,8 +362,8 @@ def test_everything_is_there_for_the_next_handle(kit: EngineKit) -> None:
     engine = kit.open()
     epoch = engine.open_epoch()
     engine.submit([b"first", b"second"])
-    engine.commit(Commit(epoch, [Append("acme", 0, [b"a"])], [reply(1)], intake_position=1))
+    engine.commit(Commit(epoch, [Append("acme", 0, [A])], [reply(1)], intake_position=1))
     engine.close()
     again = kit.open()
-    assert (list(again.read("acme", 0, 9)), again.reply(reply(1).command_id)) == ([b"a"], reply(1))
+    assert (list(again.read("acme", 0, 9)), again.reply(reply(1).command_id)) == ([A], reply(1))
     assert ([entry.data for entry in again.intake(0, 9)], again.epoch()) == ([b"second"], epoch)
