@@ -90,10 +90,10 @@ def _block(reader: LogReader, chain: str, start: int, size: int) -> list[bytes]:
     return [leaf_hash(data) for data in reader.read(chain, start, min(_BLOCK, size - start))]
 
 
-def records(reader: LogReader, chain: str, size: int) -> Iterator[bytes]:
-    """The first ``size`` records of a chain."""
-    for start in range(0, size, _PAGE):
-        yield from reader.read(chain, start, min(_PAGE, size - start))
+def records(reader: LogReader, chain: str, stop: int, start: int = 0) -> Iterator[bytes]:
+    """The records of a chain from one position on, up to another."""
+    for at in range(start, stop, _PAGE):
+        yield from reader.read(chain, at, min(_PAGE, stop - at))
 
 
 def schema_text(reader: LogReader, chain: str, data: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,9 +12,10 @@ from tensorguard.errors import UsageError
 from api.commands.common import PLATFORM, AsJson, CommandError, DataDir, Workbench, show, table, workbench
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tensorguard.ledger.export import ExportWriter
+    from tensorguard.ledger.tiles_writer import TilesWriter
 
     from producers.feed import Recorded
 
@@ -92,28 +94,44 @@ def _row(at: Recorded) -> dict[str, Any]:
     }
 
 
+class Layout(StrEnum):
+    """How an export lies on the disk."""
+
+    RECORDS = "records"
+    TILES = "tiles"
+
+
 @app.command()
 def export(
     data_dir: DataDir,
-    out: Annotated[Path, typer.Option("--out", help="A new or empty folder.")],
+    out: Annotated[Path, typer.Option("--out", help="A new or empty folder; for tiles also one that holds them.")],
     chain: Annotated[
         list[str] | None,
         typer.Option("--chain", help="May be repeated; all if left out. `platform` is always part of it."),
     ] = None,
+    layout: Annotated[
+        Layout,
+        typer.Option("--format", help="All records with their checkpoint, or a C2SP tlog-tiles log of what is signed."),
+    ] = Layout.RECORDS,
     *,
     as_json: AsJson = False,
 ) -> None:
     """Write the ledger out for an auditor: records, checkpoints, trust root."""
-    from tensorguard.ledger.export import ExportWriter  # noqa: PLC0415 -- light start
-
     with workbench(data_dir) as bench:
         bench.submitter.ensure_chain(PLATFORM)
         chosen = [name for each in chain for name in _chains(bench, each)] if chain else _chains(bench, None)
         _sign_all(bench)
-        writer = ExportWriter(out)
-        writer.write_trust_root(bench.installation.trust_root_path.read_bytes())
-        rows = [_export(bench, writer, name) for name in sorted({PLATFORM, *chosen})]
-    table(f"Exported to {out}", rows, ("chain", "records", "signed"), as_json=as_json)
+        write = _export_tiles if layout is Layout.TILES else _export_records
+        rows = write(bench, out, sorted({PLATFORM, *chosen}))
+    table(f"Exported to {out}", rows, tuple(rows[0]), as_json=as_json)
+
+
+def _export_records(bench: Workbench, out: Path, chains: Sequence[str]) -> list[dict[str, Any]]:
+    from tensorguard.ledger.export import ExportWriter  # noqa: PLC0415 -- light start
+
+    writer = ExportWriter(out)
+    writer.write_trust_root(bench.installation.trust_root_path.read_bytes())
+    return [_export(bench, writer, name) for name in chains]
 
 
 def _export(bench: Workbench, writer: ExportWriter, chain: str) -> dict[str, Any]:
@@ -123,6 +141,24 @@ def _export(bench: Workbench, writer: ExportWriter, chain: str) -> dict[str, Any
     note = newest_checkpoint(bench.engine, chain, SIGNER_SECONDS)
     count = writer.write_chain(chain, records(bench.engine, chain, bench.engine.size(chain)), note)
     return {"chain": chain, "records": count, "signed": size_of(note)}
+
+
+def _export_tiles(bench: Workbench, out: Path, chains: Sequence[str]) -> list[dict[str, Any]]:
+    from tensorguard.ledger.tiles_writer import tiles_writer  # noqa: PLC0415 -- light start
+
+    with tiles_writer(out, bench.installation.trust_root_path.read_bytes()) as writer:
+        return [_export_log(bench, writer, name) for name in chains]
+
+
+def _export_log(bench: Workbench, writer: TilesWriter, chain: str) -> dict[str, Any]:
+    """Write one chain as far as it is signed; without a checkpoint there is no log to write."""
+    from api.receipts import newest_checkpoint, records  # noqa: PLC0415 -- light start
+
+    note = newest_checkpoint(bench.engine, chain, SIGNER_SECONDS)
+    if note is None:
+        return {"chain": chain, "records": 0, "added": 0}
+    written = writer.write_chain(chain, note, lambda start, stop: records(bench.engine, chain, stop, start))
+    return {"chain": chain, "records": written.size, "added": written.added}
 
 
 @app.command()

@@ -75,6 +75,29 @@ def test_an_export_of_one_chain_has_the_platform_beside_it(data_dir: Path, tmp_p
     assert [row["chain"] for row in rows] == ["acme", "platform"]
 
 
+def test_tiles_are_exported_added_to_and_verified(data_dir: Path, tmp_path: Path) -> None:
+    export = ("ledger", "export", "--format", "tiles", "--data-dir", data_dir, "--out", tmp_path / "tiles")
+    first = {row["chain"]: row for row in tensorguard_json(*export)}
+    assert all(row["records"] == row["added"] > 0 for row in first.values())
+    tensorguard_json("keys", "issue", "--data-dir", data_dir, "--tenant", "acme")
+    heads = {row["chain"]: row["size"] for row in tensorguard_json("ledger", "head", "--data-dir", data_dir)}
+    second = {row["chain"]: row for row in tensorguard_json(*export)}
+    assert {name: row["records"] for name, row in second.items()} == heads
+    assert {name: row["added"] for name, row in second.items()} == {
+        name: size - first[name]["records"] for name, size in heads.items()
+    }
+    report = tensorguard_json("audit", "verify", tmp_path / "tiles", "--decisions")
+    assert (report["verified"], report["records"]) == (True, sum(heads.values()))
+
+
+def test_tiles_are_not_written_where_something_else_is(data_dir: Path, tmp_path: Path) -> None:
+    where = ("--data-dir", data_dir, "--out", tmp_path / "export")
+    tensorguard("ledger", "export", *where)
+    done = tensorguard("ledger", "export", "--format", "tiles", *where, "--json", check=False)
+    assert (done.returncode, json.loads(done.stderr.splitlines()[-1])["code"]) == (1, "foreign_log")
+    assert tensorguard_json("audit", "verify", tmp_path / "export")["verified"]
+
+
 def test_a_rotated_signer_still_vouches_for_everything(data_dir: Path, tmp_path: Path) -> None:
     rotated = tensorguard_json("signer", "rotate", "--data-dir", data_dir)
     assert rotated["keys"] >= 2

@@ -60,6 +60,13 @@ class ExportError(LedgerError):
     next_step = "Export the ledger again with `tensorguard ledger export --out DIR`."
 
 
+class ForeignLogError(LedgerError):
+    """A directory that holds something else than an earlier state of the log that is to be added to it."""
+
+    code = "foreign_log"
+    next_step = "Export into a new directory. Nothing that this one held was lost."
+
+
 class RuleBrokenError(LedgerError):
     """Records that are well-formed and contradict each other; ``code`` says which rule."""
 

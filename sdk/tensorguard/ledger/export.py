@@ -42,14 +42,14 @@ class ExportWriter:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        with _reported("The export directory cannot be made."):
+        with reported("The export directory cannot be made."):
             directory.mkdir(parents=True, exist_ok=True)
             if any(directory.iterdir()):
                 raise ExportError(f"{directory} is not empty.", next_step="Export into a new directory.")
 
     def write_trust_root(self, data: bytes) -> None:
         """Store the trust root, byte for byte."""
-        with _reported("The trust root cannot be written."):
+        with reported("The trust root cannot be written."):
             (self._directory / TRUST_ROOT).write_bytes(data)
 
     def write_chain(self, chain: str, records: Iterable[bytes], checkpoint: bytes | None) -> int:
@@ -62,7 +62,7 @@ class ExportWriter:
         """
         if not is_chain_name(chain):
             raise ExportError("A chain cannot be exported under its name: it is no chain name.")
-        with _reported(f"Chain {chain!r} cannot be written."):
+        with reported(f"Chain {chain!r} cannot be written."):
             directory = self._directory / CHAINS / chain
             directory.mkdir(parents=True)
             count = _write_records(directory / RECORDS, records)
@@ -71,13 +71,22 @@ class ExportWriter:
         return count
 
 
+def frame(data: bytes) -> bytes:
+    """A record behind its length, as exports hold it.
+
+    Raises:
+        ExportError: no record has that length.
+    """
+    if not 0 < len(data) <= MAX_RECORD_BYTES:
+        raise ExportError(f"A record of {len(data)} bytes cannot be exported.")
+    return len(data).to_bytes(_LENGTH_BYTES, "big") + data
+
+
 def _write_records(path: Path, records: Iterable[bytes]) -> int:
     count = 0
     with path.open("wb", buffering=_BLOCK_BYTES) as out:
         for data in records:
-            if not 0 < len(data) <= MAX_RECORD_BYTES:
-                raise ExportError(f"A record of {len(data)} bytes cannot be exported.")
-            out.write(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
+            out.write(frame(data))
             count += 1
     return count
 
@@ -87,7 +96,7 @@ class ExportReader:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        with _reported("The export cannot be opened."):
+        with reported("The export cannot be opened."):
             if not directory.is_dir():
                 raise ExportError(f"{directory} is no directory.")
 
@@ -97,7 +106,7 @@ class ExportReader:
         Raises:
             ExportError: there is none.
         """
-        return _read_small(self._directory / TRUST_ROOT)
+        return read_small(self._directory / TRUST_ROOT)
 
     def chains(self) -> tuple[str, ...]:
         """The names of the chains, sorted.
@@ -106,7 +115,7 @@ class ExportReader:
             ExportError: there are none, or an entry that the layout does not know.
         """
         directory = self._directory / CHAINS
-        with _reported("The export has no chains that can be read."):
+        with reported("The export has no chains that can be read."):
             entries = sorted(directory.iterdir())
             if not entries:
                 raise ExportError("The export has no chains.")
@@ -121,7 +130,11 @@ class ExportReader:
             ExportError: it cannot be read.
         """
         path = self._directory / CHAINS / chain / CHECKPOINT
-        return _read_small(path) if os.path.lexists(path) else None
+        return read_small(path) if os.path.lexists(path) else None
+
+    def signer(self, chain: str) -> bytes | None:  # noqa: ARG002 -- an export of tiles has one
+        """The verifier key that lies beside a chain's checkpoint: none in this layout."""
+        return None
 
     def records(self, chain: str) -> Iterator[bytes]:
         """The records of a chain, in order.
@@ -130,18 +143,22 @@ class ExportReader:
             ExportError: the file ends within a record, or cannot be read.
         """
         with (
-            _reported(f"The records of chain {chain!r} cannot be read."),
+            reported(f"The records of chain {chain!r} cannot be read."),
             (self._directory / CHAINS / chain / RECORDS).open("rb") as source,
         ):
             rest = b""
             while block := source.read(_BLOCK_BYTES):
-                rest = yield from _split(rest + block)
+                rest = yield from split_records(rest + block)
             if rest:
                 raise ExportError(f"The records of chain {chain!r} end within a record.")
 
 
-def _split(block: bytes) -> Generator[bytes, None, bytes]:
-    """The whole records of a block; returns what is left over."""
+def split_records(block: bytes) -> Generator[bytes, None, bytes]:
+    """The whole records of a block; returns what is left over.
+
+    Raises:
+        ExportError: a record of no bytes.
+    """
     offset, end = 0, len(block)
     while offset + _LENGTH_BYTES <= end:
         length = int.from_bytes(block[offset : offset + _LENGTH_BYTES], "big")
@@ -164,15 +181,21 @@ def _check_chain(entry: Path) -> None:
         raise ExportError(f"Chain {entry.name!r} of the export has no records, or holds an unknown entry.")
 
 
-def _read_small(path: Path) -> bytes:
-    with _reported(f"{path.name} of the export cannot be read."):
+def read_small(path: Path) -> bytes:
+    """A small file of an export.
+
+    Raises:
+        ExportError: it is missing, too large or no plain file.
+    """
+    with reported(f"{path.name} of the export cannot be read."):
         if path.is_symlink() or not path.is_file() or path.stat().st_size > MAX_NOTE_BYTES:
             raise ExportError(f"{path.name} of the export is missing, too large or no plain file.")
         return path.read_bytes()
 
 
 @contextmanager
-def _reported(detail: str) -> Iterator[None]:
+def reported(detail: str) -> Iterator[None]:
+    """Turn what the file system refuses into an ``ExportError``."""
     try:
         yield
     except OSError as error:

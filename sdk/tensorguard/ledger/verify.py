@@ -15,14 +15,17 @@ from tensorguard.ledger import trust
 from tensorguard.ledger.errors import LedgerError
 from tensorguard.ledger.export import PLATFORM, ExportReader
 from tensorguard.ledger.fold import ByteFold, RecordFold
-from tensorguard.ledger.note import Note
+from tensorguard.ledger.note import Note, VerifierKey
 from tensorguard.ledger.report import ChainReport, Finding, Report
+from tensorguard.ledger.tiles_reader import TilesReader, holds_tiles
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tensorguard.ledger.checkpoint import Checkpoint
+    from tensorguard.ledger.checkpoint import Checkpoint, SignedCheckpoint
     from tensorguard.ledger.trust import TrustRoot
+
+    Reader = ExportReader | TilesReader
 
 __all__ = ["ChainReport", "Finding", "Options", "Replay", "Report", "verify_export", "verify_raw"]
 
@@ -47,13 +50,13 @@ class Options:
 
 
 def verify_export(directory: Path, options: Options | None = None) -> Report:
-    """Verify an export.
+    """Verify an export, of records or of tiles.
 
     Raises:
         ExportError: there is no such directory.
     """
     options = options or Options()
-    reader = ExportReader(directory)
+    reader = TilesReader(directory) if holds_tiles(directory) else ExportReader(directory)
     pinned = options.pinned is not None
     try:
         root = _trust_root(reader, options.pinned)
@@ -79,7 +82,7 @@ def verify_raw(directory: Path, pinned: TrustRoot | None = None) -> Report:
     return verify_export(directory, Options(pinned=pinned, decode=False))
 
 
-def _trust_root(reader: ExportReader, pinned: TrustRoot | None) -> TrustRoot:
+def _trust_root(reader: Reader, pinned: TrustRoot | None) -> TrustRoot:
     found = trust.parse(reader.trust_root())
     return found if pinned is None else trust.newest(pinned, found)
 
@@ -109,7 +112,7 @@ def _missing_chains(chains: Sequence[str], since: dict[str, list[Checkpoint]]) -
 
 
 def _verify_chain(
-    reader: ExportReader, chain: str, root: TrustRoot, since: Sequence[Checkpoint], options: Options
+    reader: Reader, chain: str, root: TrustRoot, since: Sequence[Checkpoint], options: Options
 ) -> ChainReport:
     findings: list[Finding] = []
     head = _checkpoint(reader, chain, root, findings)
@@ -132,11 +135,13 @@ def _verify_chain(
     return ChainReport(chain, bytes_fold.size, bytes_fold.root(), signed, bytes_fold.last_leaf, tuple(findings))
 
 
-def _checkpoint(reader: ExportReader, chain: str, root: TrustRoot, findings: list[Finding]) -> Checkpoint | None:
+def _checkpoint(reader: Reader, chain: str, root: TrustRoot, findings: list[Finding]) -> Checkpoint | None:
     try:
         note = reader.checkpoint(chain)
         if note is not None:
-            return checkpoints.verify(note, root.chain_origin(chain), root.signer_keys).checkpoint
+            signed = checkpoints.verify(note, root.chain_origin(chain), root.signer_keys)
+            findings += _check_signer(reader, chain, signed)
+            return signed.checkpoint
     except LedgerError as error:
         findings.append(_finding(error, chain))
         return None
@@ -144,8 +149,20 @@ def _checkpoint(reader: ExportReader, chain: str, root: TrustRoot, findings: lis
     return None
 
 
+def _check_signer(reader: Reader, chain: str, signed: SignedCheckpoint) -> list[Finding]:
+    """The key that lies beside a checkpoint for other verifiers must be the one that was trusted here."""
+    log, _ = signed.keys.verifier_keys(signed.checkpoint.origin)
+    try:
+        text = reader.signer(chain)
+        known = text is None or VerifierKey.from_text(text.decode("utf-8", "replace").removesuffix("\n")) == log
+    except LedgerError as error:
+        return [_finding(error, chain, "The verifier key beside the checkpoint: ")]
+    detail = "The verifier key beside the checkpoint is not that of its signer."
+    return [] if known else [Finding("untrusted_key", chain, None, detail)]
+
+
 def _fold(
-    reader: ExportReader, chain: str, as_bytes: ByteFold, as_records: RecordFold | None, findings: list[Finding]
+    reader: Reader, chain: str, as_bytes: ByteFold, as_records: RecordFold | None, findings: list[Finding]
 ) -> None:
     try:
         for data in reader.records(chain):
