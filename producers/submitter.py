@@ -97,6 +97,22 @@ class Submitter:
             if left <= 0:
                 raise NoDecisionError("The command waits in the intake; nobody has decided it yet.")
 
+    def wait_decided(self, position: int, timeout: float = 30) -> None:
+        """Wait until the entry at a position of the intake is decided or set aside, at most so many seconds.
+
+        Raises:
+            NoDecisionError: it waits in the intake still.
+            StorageFullError: there is no space for its decision.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            self._decide_inline()
+            left = deadline - time.monotonic()
+            if self._engine.wait_decided(position, max(0.0, min(left, _LIVENESS_SECONDS))):
+                return
+            if left <= 0:
+                raise NoDecisionError("The command waits in the intake; nobody has decided it yet.")
+
     def ensure_chain(self, chain: str) -> None:
         """Open a chain and enrol this installation's producers on it; on ``platform`` also publish all public keys.
 

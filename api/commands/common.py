@@ -135,9 +135,10 @@ def table(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str], *,
         print_json(rows)
         return
     from rich.console import Console  # noqa: PLC0415 -- light start
+    from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     drawn = Table(*columns, title=title, title_justify="left")
     for row in rows:
-        drawn.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
+        drawn.add_row(*("" if row[column] is None else escape(str(row[column])) for column in columns))
     Console().print(drawn)

@@ -98,7 +98,7 @@ def heads(engine: LogEngine, sizes: dict[str, int]) -> Iterator[Finding]:
     else:
         yield ok("ledger", f"{sum(sizes.values())} records on {len(sizes)} chains, epoch {engine.epoch()}.")
     if parked := len(engine.quarantined()):
-        step = "See `command_quarantined` in the server's log, and report the type of error that it names."
+        step = "See `tensorguard ledger dead-letters list`, and report the type of error that the server's log names."
         yield warning("ledger", f"{parked} commands could not be decided and were set aside.", step)
 
 
