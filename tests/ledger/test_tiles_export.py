@@ -309,6 +309,19 @@ def test_an_interrupted_export_leaves_the_last_one_whole_and_is_taken_up_again(
     assert read_back(tmp_path) == records
 
 
+def test_what_a_killed_export_was_writing_is_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / ".writing").write_bytes(b"half a ti")
+    add(tmp_path, entries(3))
+    assert read_back(tmp_path) == entries(3)
+    assert not (tmp_path / ".writing").exists()
+
+
+def test_what_the_disk_refuses_is_our_error(ledger: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(ExportError), tiles_writer(tmp_path / "out", ledger.trust_root):
+        pass
+
+
 # --- reading ------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,6 +48,23 @@ def test_a_log_is_accepted_after_its_signer_was_rotated(tmp_path: Path) -> None:
     ledger.publish()
     write_tiles(ledger, tmp_path)
     assert all(fsck(tmp_path / chain) for chain in ("acme", "platform"))
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files and logs nothing."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_log_is_accepted_from_a_web_server_that_knows_nothing_of_logs(tmp_path: Path) -> None:
+    add(tmp_path, entries(SIZE))
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            assert fsck(tmp_path / CHAIN, url=f"http://127.0.0.1:{server.server_port}/{CHAIN}/")
+        finally:
+            server.shutdown()
 
 
 def flip(path: Path, at: int) -> None:

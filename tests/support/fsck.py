@@ -17,9 +17,9 @@ _BUILD_SECONDS = 240
 _CHECK_SECONDS = 30
 
 
-def fsck(log: Path, public_key: Path | None = None) -> bool:
-    """Whether fsck accepts a log's folder, under the key that lies in it or another one."""
-    command = [_program(), "--ui=false", "-N", "4", "--storage_url", f"file://{log}/"]
+def fsck(log: Path, public_key: Path | None = None, url: str | None = None) -> bool:
+    """Whether fsck accepts a log's folder, read from the disk or a server, under the key that lies in it or another."""
+    command = [_program(), "--ui=false", "-N", "4", "--storage_url", url or f"file://{log}/"]
     command += ["--public_key", str(public_key or log / "signer.pub")]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_CHECK_SECONDS, check=False)

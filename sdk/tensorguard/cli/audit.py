@@ -46,7 +46,7 @@ class AuditorMissingError(TensorGuardError):
 
 @app.command()
 def verify(
-    path: Annotated[Path, typer.Argument(help="The export's directory.")],
+    path: Annotated[Path, typer.Argument(help="The export's directory, of records or of tiles.")],
     *,
     trust_root: TrustRootOption = None,
     since: Annotated[
