@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from producers.engines.kafka import KafkaConfig, KafkaEngine
 from producers.engines.sqlite import SqliteEngine
+from tests.support.kafka import broker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from producers.engines.port import LogEngine
@@ -39,4 +42,34 @@ class SqliteKit:
             engine.close()
 
 
-KITS = {"sqlite": SqliteKit}
+class Unframed:
+    """No frame at all: the suite's records are any bytes, not records of the ledger's format."""
+
+    def prepare(self) -> None:
+        """Nothing is needed."""
+
+    def frame(self, record: bytes) -> bytes:
+        return record
+
+    def record(self, framed: bytes | None) -> bytes:
+        return framed or b""
+
+
+class KafkaKit:
+    """The engine on Kafka, on topics of its own."""
+
+    def __init__(self, _: Path) -> None:
+        self.config: KafkaConfig = broker().config()
+        self._open: list[KafkaEngine] = []
+
+    def open(self) -> KafkaEngine:
+        engine = KafkaEngine(self.config, framing=Unframed())
+        self._open.append(engine)
+        return engine
+
+    def close(self) -> None:
+        for engine in self._open:
+            engine.close()
+
+
+KITS: dict[str, Callable[[Path], EngineKit]] = {"kafka": KafkaKit, "sqlite": SqliteKit}

@@ -1,0 +1,92 @@
+"""What Kafka says, as errors of log engines."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaError, KafkaException
+
+from producers.engines.errors import EngineError, FencedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_FENCED = frozenset(
+    {
+        KafkaError._FENCED,  # noqa: SLF001 -- the constants of librdkafka's own errors begin with an underscore
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+    }
+)
+
+
+class BrokerError(EngineError):
+    """Kafka cannot be reached, or says no."""
+
+    code = "kafka_unavailable"
+    next_step = "Look at the brokers and at TG_LOG_URL, then try again: nothing that was answered is lost."
+
+
+class CommitLostError(EngineError):
+    """A transaction was aborted: nothing of it is on the ledger."""
+
+    code = "commit_aborted"
+    next_step = "Start the writer again: it reads the ledger back and decides again what waits."
+
+
+class CommitUnknownError(EngineError):
+    """Kafka did not say in time whether a transaction is committed."""
+
+    code = "commit_unknown"
+    next_step = "Start the writer again: it reads back what is committed, and decides the rest again."
+
+
+class TopicSettingsError(EngineError):
+    """A topic is not as the ledger needs it."""
+
+    code = "kafka_topic_settings"
+    next_step = "Set what is named with kafka-configs.sh or kafka-topics.sh; no record is touched until then."
+
+
+class WrongPartitionError(EngineError):
+    """A chain belongs to another intake partition than the writer's."""
+
+    code = "wrong_partition"
+    next_step = "Let the sequencer of the partition that its ChainOpened names write this chain."
+
+
+class MessageTooLargeError(EngineError):
+    """A command is larger than the intake takes."""
+
+    code = "command_too_large"
+    next_step = "Send it in smaller parts; what is large belongs beside the ledger."
+
+
+@contextmanager
+def typed_errors(doing: str) -> Iterator[None]:
+    """Raise errors of this package in the block; ``doing`` names what is tried, e.g. "reading a chain".
+
+    Raises:
+        FencedError: a newer writer has the role.
+        BrokerError: anything else that Kafka says.
+    """
+    try:
+        yield
+    except KafkaException as error:
+        raise translated(error, doing) from error
+
+
+def translated(error: KafkaException, doing: str) -> EngineError:
+    """The error of this package for one of Kafka's."""
+    reason = reason_of(error)
+    if reason.code() in _FENCED:
+        return FencedError("A newer writer has taken this intake partition.")
+    # The name alone: the text may quote hosts, never anything that helps.
+    return BrokerError(f"Kafka failed at {doing} ({reason.name()}).")
+
+
+def reason_of(error: KafkaException) -> KafkaError:
+    """What librdkafka says about an exception of its binding."""
+    reason = error.args[0]
+    return reason if isinstance(reason, KafkaError) else KafkaError(KafkaError._FAIL)  # noqa: SLF001 -- as above

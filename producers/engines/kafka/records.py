@@ -1,0 +1,248 @@
+"""Reading chains: one consumer for all topics of chains, and a bounded window of recent records for each."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from producers.engines.errors import LedgerDamagedError
+from producers.engines.kafka.errors import BrokerError, typed_errors
+from producers.engines.kafka.index import NEAR, Index
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from producers.engines.kafka.config import KafkaConfig
+    from producers.engines.kafka.topics import Topics
+
+_BATCH = 1000
+_WINDOW_RECORDS = 4096
+_WINDOW_BYTES = 8 << 20
+_ALL_BYTES = 64 << 20
+_POLL_SECONDS = 0.1
+_SECONDS = 30.0
+
+
+@dataclass
+class _Stream:
+    """What is held of one chain: records ``first`` up to ``next``, and whether the consumer brings more."""
+
+    chain: str
+    first: int = 0
+    first_offset: int = 0
+    next: int | None = None
+    window: deque[bytes] = field(default_factory=deque)
+    held: int = 0
+    assigned: bool = False
+    ended: bool = False
+    index: Index = field(default_factory=Index)
+    read_at: float = 0.0
+
+    def add(self, seq: int, data: bytes) -> None:
+        if self.next is None:
+            self.first = seq
+        self.window.append(data)
+        self.held += len(data)
+        self.next = seq + 1
+
+    def clear(self) -> None:
+        self.window.clear()
+        self.held, self.next = 0, None
+
+    def trim(self) -> None:
+        while len(self.window) > _WINDOW_RECORDS or self.held > _WINDOW_BYTES:
+            self.held -= len(self.window.popleft())
+            self.first += 1
+
+    def has(self, seq: int) -> bool:
+        return self.next is not None and self.first <= seq < self.next
+
+
+class Framing(Protocol):
+    """What stands around a record in a message."""
+
+    def prepare(self) -> None:
+        """Have at hand what writing needs."""
+
+    def frame(self, record: bytes) -> bytes:
+        """A record in its frame."""
+
+    def record(self, framed: bytes | None) -> bytes:
+        """The record of a message."""
+
+
+class Records:
+    """The committed records of every chain; any thread may use it, one at a time reads from Kafka."""
+
+    def __init__(self, config: KafkaConfig, topics: Topics, framer: Framing, closed: Callable[[], bool]) -> None:
+        self._config = config
+        self._topics = topics
+        self._framer = framer
+        self._closed = closed
+        self._lock = threading.Lock()
+        self._streams: dict[str, _Stream] = {}
+        self._by_topic: dict[str, _Stream] = {}
+        self._consumer: Consumer | None = None
+
+    def read(self, chain: str, start: int, end: int, size: int) -> list[bytes]:
+        """The records ``start`` up to ``end`` of a chain of which ``size`` are committed.
+
+        Raises:
+            LedgerDamagedError: the topic lacks a record, or holds one that is not the ledger's.
+            BrokerError: Kafka cannot be reached.
+        """
+        if start >= end:
+            return []
+        with self._lock, typed_errors("reading a chain"):
+            stream = self._stream(chain)
+            stream.read_at = time.monotonic()
+            found = self._collect(stream, start, end, size)
+            stream.trim()
+            self._bound()
+            return found
+
+    def note(self, chain: str, seq: int, offset: int) -> None:
+        """Learn where a record lies."""
+        with self._lock:
+            self._stream(chain).index.note(seq, offset)
+
+    def close(self) -> None:
+        """Give the consumer back."""
+        with self._lock:
+            if self._consumer is not None:
+                self._consumer.close()
+                self._consumer = None
+
+    def _stream(self, chain: str) -> _Stream:
+        if chain not in self._streams:
+            stream = _Stream(chain)
+            self._streams[chain] = self._by_topic[self._topics.ledger(chain)] = stream
+        return self._streams[chain]
+
+    def _collect(self, stream: _Stream, start: int, end: int, size: int) -> list[bytes]:
+        found: list[bytes] = []
+        deadline = time.monotonic() + _SECONDS
+        while start + len(found) < end:
+            wanted = start + len(found)
+            if stream.has(wanted):
+                found += islice(stream.window, wanted - stream.first, end - stream.first)
+                stream.trim()
+                deadline = time.monotonic() + _SECONDS
+                continue
+            if not self._brings(stream, wanted):
+                self._seek(stream, wanted, size, deadline)
+            self._pump(stream, deadline)
+        return found
+
+    def _brings(self, stream: _Stream, wanted: int) -> bool:
+        """Whether the consumer will soon come by a record."""
+        return stream.assigned and (stream.next is None or 0 <= wanted - stream.next <= NEAR)
+
+    def _seek(self, stream: _Stream, wanted: int, size: int, deadline: float) -> None:
+        """Have the consumer stand at a record, or a little before it."""
+        low, high = (0, 0) if wanted == 0 else stream.index.gaps(wanted, size, self._end(stream))
+        while high - low > NEAR:
+            middle = (low + high) // 2
+            met = self._first(stream, wanted + middle, deadline)
+            if met is not None and met[0] <= wanted:
+                low = met[1] - met[0]
+            else:
+                high = middle
+        self._assign(stream, wanted + low)
+
+    def _first(self, stream: _Stream, offset: int, deadline: float) -> tuple[int, int] | None:
+        """Seq and offset of the first record at an offset or behind it; None if there is none."""
+        self._assign(stream, offset)
+        while stream.next is None and not stream.ended:
+            self._pump(stream, deadline)
+        return None if stream.next is None else (stream.first, stream.first_offset)
+
+    def _end(self, stream: _Stream) -> int:
+        place = TopicPartition(self._topics.ledger(stream.chain), 0)
+        return int(self._opened().get_watermark_offsets(place, timeout=_SECONDS)[1])
+
+    def _opened(self) -> Consumer:
+        if self._closed():
+            raise BrokerError("The ledger is closed.")
+        if self._consumer is None:
+            # A record that is gone must be noticed: this reader never goes on somewhere else by itself.
+            self._consumer = Consumer(self._config.consumer("readers", reset="error"))
+        return self._consumer
+
+    def _assign(self, stream: _Stream, offset: int) -> None:
+        self._unassign(stream)
+        stream.clear()
+        stream.ended = False
+        self._opened().incremental_assign([TopicPartition(self._topics.ledger(stream.chain), 0, offset)])
+        stream.assigned = True
+
+    def _unassign(self, stream: _Stream) -> None:
+        if stream.assigned:
+            self._opened().incremental_unassign([TopicPartition(self._topics.ledger(stream.chain), 0)])
+            stream.assigned = False
+
+    def _pump(self, wanting: _Stream, deadline: float) -> None:
+        """Take what the consumer has, for whomever it is."""
+        consumer = self._opened()
+        first = consumer.poll(_POLL_SECONDS)
+        if first is None:
+            if time.monotonic() > deadline:
+                raise BrokerError("Kafka does not bring the ledger's records in time.")
+            return
+        for message in (first, *consumer.consume(_BATCH, 0)):
+            stream = self._by_topic.get(str(message.topic()))
+            if stream is not None and stream.assigned:
+                self._take(stream, message)
+                if stream is not wanting and (len(stream.window) > _WINDOW_RECORDS or stream.held > _WINDOW_BYTES):
+                    self._unassign(stream)
+
+    def _take(self, stream: _Stream, message: Message) -> None:
+        error = message.error()
+        if error is None:
+            self._take_record(stream, message)
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- librdkafka's own errors are called so
+            stream.ended = True
+        elif error.code() in _GONE:
+            self._unassign(stream)
+            raise LedgerDamagedError(f"Records of chain {stream.chain!r} are gone from Kafka ({error.name()}).")
+        elif not error.retriable():
+            raise BrokerError(f"Chain {stream.chain!r} cannot be read ({error.name()}).")
+
+    def _take_record(self, stream: _Stream, message: Message) -> None:
+        key, value, offset = bytes(message.key() or b""), message.value(), int(message.offset() or 0)
+        if not key.isdigit() or value is None or stream.next not in (None, int(key)):
+            self._unassign(stream)
+            raise LedgerDamagedError(
+                f"Topic {message.topic()} holds a message at {offset} that is not the next record."
+            )
+        if stream.next is None:
+            stream.first_offset = offset
+        stream.index.note(int(key), offset)
+        stream.add(int(key), self._framer.record(bytes(value)))
+
+    def _bound(self) -> None:
+        """Forget the windows of those chains that were read longest ago, when all together hold too much."""
+        held = sum(stream.held for stream in self._streams.values())
+        for stream in sorted(self._streams.values(), key=lambda stream: stream.read_at):
+            if held <= _ALL_BYTES:
+                return
+            held -= stream.held
+            self._unassign(stream)
+            stream.clear()
+
+
+_GONE = frozenset(
+    {
+        KafkaError.OFFSET_OUT_OF_RANGE,
+        KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001 -- librdkafka's own errors are called so
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 -- the same
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 -- the same
+    }
+)

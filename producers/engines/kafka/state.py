@@ -1,0 +1,125 @@
+"""What one handle knows of a ledger on Kafka; every change wakes those who wait."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict, deque
+from typing import TYPE_CHECKING
+
+from producers.engines.kafka.messages import Decided, Head, Stored, WriterState
+from producers.engines.port import REFUSED, Quarantined, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from producers.engines.errors import EngineError
+
+
+class State:
+    """Sizes, replies, checkpoints, epochs and dead letters, each never older than what was applied before.
+
+    Whoever changes or reads it holds ``changed``. All values only grow or are replaced by newer ones, so it may be
+    told the same thing twice, by its own commit and by the topic.
+    """
+
+    def __init__(self, reply_seconds: float) -> None:
+        self.changed = threading.Condition()
+        self.sizes: dict[str, int] = {}
+        self.partitions: dict[str, int] = {}
+        self.heads: dict[str, Head] = {}
+        self.checkpoints: dict[str, bytes] = {}
+        self.snapshots: dict[str, Stored] = {}
+        self.dead_letters: dict[int, tuple[Quarantined, bytes]] = {}
+        self.failure: EngineError | None = None
+        self.closed = False
+        self._epochs: defaultdict[int, int] = defaultdict(int)
+        self._positions: defaultdict[int, int] = defaultdict(int)
+        self._replies: dict[bytes, dict[str, Reply]] = {}
+        self._ages: deque[tuple[float, bytes]] = deque()
+        self._reply_seconds = reply_seconds
+        self._removed: set[int] = set()
+
+    def epoch(self, partition: int) -> int:
+        """The newest epoch of a partition."""
+        return self._epochs[partition]
+
+    def position(self, partition: int) -> int:
+        """The position of a partition up to which everything is decided."""
+        return self._positions[partition]
+
+    def reply(self, command_id: bytes, chain: str | None) -> Reply | None:
+        """The decision on a command: a refusal only where nothing better is known."""
+        found = self._replies.get(command_id, {})
+        if chain is not None:
+            return found.get(chain)
+        return min(found.values(), key=lambda reply: reply.outcome == REFUSED, default=None)
+
+    def decided(self, partition: int, decided: Decided, at: float | None = None) -> None:
+        """Apply (a part of) a commit; ``at`` is when it was made, in seconds since the epoch."""
+        self._epochs[partition] = max(self._epochs[partition], decided.epoch)
+        self._positions[partition] = max(self._positions[partition], decided.position or 0)
+        for chain, size in decided.grown.items():
+            self._grow(partition, chain, size)
+        for reply in decided.replies:
+            self._keep(reply, time.time() if at is None else at)
+        self._forget(time.time() - self._reply_seconds)
+
+    def writer(self, partition: int, state: WriterState) -> None:
+        """Apply where the writer of a partition stands."""
+        self._epochs[partition] = max(self._epochs[partition], state.epoch)
+        self._positions[partition] = max(self._positions[partition], state.position)
+
+    def head(self, partition: int, chain: str, head: Head) -> None:
+        """Apply where a chain stands."""
+        self._grow(partition, chain, head.size)
+        if chain not in self.heads or head.size >= self.heads[chain].size:
+            self.heads[chain] = head
+
+    def stored(self, chain: str, stored: Stored) -> None:
+        """Apply where the newest snapshot of a chain lies."""
+        if chain not in self.snapshots or stored.size >= self.snapshots[chain].size:
+            self.snapshots[chain] = stored
+
+    def set_aside(self, letter: Quarantined, data: bytes) -> None:
+        """Apply a new dead letter."""
+        if letter.position not in self._removed:
+            self.dead_letters[letter.position] = (letter, data)
+
+    def removed(self, position: int) -> None:
+        """Apply that a dead letter is there no more."""
+        self._removed.add(position)
+        self.dead_letters.pop(position, None)
+
+    def pause(self, seconds: float) -> None:
+        """Let seconds pass, fewer if the handle is closed."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.closed, seconds)
+
+    def wait(self, ready: Callable[[], bool], timeout: float) -> bool:
+        """Block until ``ready`` holds or seconds passed or the handle is closed; whether it holds.
+
+        Raises:
+            EngineError: nothing will ever be heard any more.
+        """
+        with self.changed:
+            self.changed.wait_for(lambda: ready() or self.closed or self.failure is not None, timeout)
+            if self.failure is not None:
+                raise self.failure
+            return ready()
+
+    def _grow(self, partition: int, chain: str, size: int) -> None:
+        self.partitions[chain] = partition
+        self.sizes[chain] = max(self.sizes.get(chain, 0), size)
+
+    def _keep(self, reply: Reply, at: float) -> None:
+        """A refusal names an id that nobody proved to own: it never replaces a decision, and gives way to one."""
+        of_id = self._replies.setdefault(reply.command_id, {})
+        earlier = of_id.get(reply.chain)
+        if earlier is None or earlier.outcome == REFUSED:
+            of_id[reply.chain] = reply
+            self._ages.append((at, reply.command_id))
+
+    def _forget(self, before: float) -> None:
+        while self._ages and self._ages[0][0] < before:
+            self._replies.pop(self._ages.popleft()[1], None)

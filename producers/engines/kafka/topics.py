@@ -1,0 +1,141 @@
+"""The topics of a ledger: their names, the settings that they are made with and held to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from producers.engines.kafka.errors import BrokerError, TopicSettingsError, reason_of, typed_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from producers.engines.kafka.config import KafkaConfig
+
+_DAY_MS = 24 * 3_600 * 1_000
+REPLIES_MS = _DAY_MS
+_INTAKE_MS = 7 * _DAY_MS
+_FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+# Small segments: a reader's start reads all of a compacted topic, and the newest segment is never compacted.
+_NEWEST = {"cleanup.policy": "compact", "segment.bytes": "16777216", "min.cleanable.dirty.ratio": "0.1"}
+_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic: how many partitions it has, and its settings. Those of ``checked`` must be so in one that exists."""
+
+    name: str
+    partitions: int
+    settings: Mapping[str, str] = field(default_factory=dict)
+    checked: tuple[str, ...] = ("cleanup.policy", "retention.ms", "retention.bytes", "min.insync.replicas")
+
+
+class Topics:
+    """The topics of one ledger."""
+
+    def __init__(self, config: KafkaConfig) -> None:
+        self._config = config
+        self.intake = f"{config.prefix}.intake"
+        self.replies = f"{config.prefix}.replies"
+        self.writers = f"{config.prefix}.writers"
+        self.checkpoints = f"{config.prefix}.checkpoints"
+        self.snapshots = f"{config.prefix}.snapshots"
+        self.dead_letters = f"{config.prefix}.dead-letters"
+
+    def ledger(self, chain: str) -> str:
+        """The topic of a chain."""
+        return f"{self._config.prefix}.ledger.{chain}"
+
+    def fixed(self) -> list[Topic]:
+        """Every topic but those of chains. Partition p of what a writer writes is that of intake partition p."""
+        many = self._config.partitions
+        return [
+            self._topic(self.intake, many, {"cleanup.policy": "delete", "retention.ms": str(_INTAKE_MS)}, atleast=True),
+            self._topic(
+                self.replies, many, {"cleanup.policy": "delete", "retention.ms": str(REPLIES_MS)}, atleast=True
+            ),
+            self._topic(self.writers, many, _NEWEST),
+            self._topic(self.dead_letters, many, _NEWEST),
+            self._topic(self.checkpoints, 1, _NEWEST),
+            self._topic(self.snapshots, 1, _NEWEST),
+        ]
+
+    def of_chain(self, chain: str) -> Topic:
+        """The topic of a chain: one partition, nothing ever deleted."""
+        return self._topic(self.ledger(chain), 1, _FOR_EVER)
+
+    def _topic(self, name: str, partitions: int, settings: Mapping[str, str], *, atleast: bool = False) -> Topic:
+        """``atleast``: an operator may keep messages longer, so how long is not checked."""
+        checked = ["cleanup.policy", "min.insync.replicas"]
+        if not atleast:
+            checked += [name for name in ("retention.ms", "retention.bytes") if name in settings]
+        wanted = {"min.insync.replicas": str(self._config.min_isr), **settings}
+        return Topic(name, partitions, wanted, tuple(checked))
+
+
+class TopicMaker:
+    """Makes topics that are missing and checks those that exist."""
+
+    def __init__(self, config: KafkaConfig) -> None:
+        self._replication = config.replication
+        self.admin = AdminClient(config.admin())
+
+    def ensure(self, topics: Iterable[Topic]) -> None:
+        """Have topics with their settings; any number of processes may do so at once.
+
+        Raises:
+            TopicSettingsError: one exists with other settings.
+            BrokerError: Kafka cannot be reached or does not allow it.
+        """
+        wanted = {topic.name: topic for topic in topics}
+        with typed_errors("making topics"):
+            existing = self._existing()
+            self._make([topic for name, topic in wanted.items() if name not in existing])
+            found = {name: count for name, count in existing.items() if name in wanted}
+            self._check([wanted[name] for name in found], found)
+
+    def _existing(self) -> dict[str, int]:
+        listed = self.admin.list_topics(timeout=_SECONDS).topics
+        return {name: len(topic.partitions) for name, topic in listed.items()}
+
+    def _make(self, topics: list[Topic]) -> None:
+        if not topics:
+            return
+        new = [
+            NewTopic(t.name, num_partitions=t.partitions, replication_factor=self._replication, config=dict(t.settings))
+            for t in topics
+        ]
+        for made in self.admin.create_topics(new, operation_timeout=_SECONDS).values():
+            try:
+                made.result(_SECONDS)
+            except KafkaException as error:
+                if reason_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+
+    def _check(self, topics: list[Topic], partitions: Mapping[str, int]) -> None:
+        if not topics:
+            return
+        resources = [ConfigResource(ResourceType.TOPIC, topic.name) for topic in topics]
+        described = self.admin.describe_configs(resources)
+        for topic, resource in zip(topics, resources, strict=True):
+            try:
+                settings = described[resource].result(_SECONDS)
+            except TimeoutError as error:
+                raise BrokerError("Kafka does not tell the settings of its topics.") from error
+            _hold(topic, {name: entry.value for name, entry in settings.items()}, partitions[topic.name])
+
+
+def _hold(topic: Topic, settings: Mapping[str, str | None], partitions: int) -> None:
+    wrong = [
+        f"{name}={topic.settings[name]} (it is {settings.get(name)})"
+        for name in topic.checked
+        if settings.get(name) != topic.settings[name]
+    ]
+    if partitions != topic.partitions:
+        wrong.insert(0, f"partitions={topic.partitions} (it has {partitions})")
+    if wrong:
+        raise TopicSettingsError(f"Topic {topic.name} needs {', '.join(wrong)}.")

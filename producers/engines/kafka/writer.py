@@ -1,0 +1,279 @@
+"""The one writer of an intake partition: each commit is one Kafka transaction, and a newer writer fences it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from tensorguard.ledger.errors import LedgerError
+from tensorguard.ledger.record import decode_record
+
+from producers.engines.errors import EngineError, FencedError, HeadMovedError
+from producers.engines.kafka import messages
+from producers.engines.kafka.errors import (
+    CommitLostError,
+    CommitUnknownError,
+    WrongPartitionError,
+    reason_of,
+    translated,
+    typed_errors,
+)
+from producers.engines.kafka.messages import Head, WriterState
+from producers.engines.kafka.places import offset_after, partition_of
+from producers.engines.port import Quarantined
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from producers.engines.kafka.config import KafkaConfig
+    from producers.engines.kafka.records import Framing
+    from producers.engines.kafka.state import State
+    from producers.engines.kafka.topics import TopicMaker, Topics
+    from producers.engines.port import Append, Commit
+
+_Letters = Sequence[tuple[Quarantined, bytes]]
+_GRACE_SECONDS = 5.0
+_FULL_SECONDS = 0.1
+
+
+class Writer:
+    """Opens epochs and commits; any thread may use it, one at a time writes."""
+
+    def __init__(
+        self,
+        config: KafkaConfig,
+        topics: Topics,
+        partition: int,
+        *,
+        state: State,
+        maker: TopicMaker,
+        framer: Framing,
+        data_of: Callable[[int], bytes],
+    ) -> None:
+        self._config = config
+        self._topics = topics
+        self._partition = partition
+        self._state = state
+        self._maker = maker
+        self._framer = framer
+        self._data_of = data_of
+        self._seconds = config.transaction_seconds + _GRACE_SECONDS
+        self._lock = threading.Lock()
+        self._producer: Producer | None = None
+        self._epoch = 0
+        # Its own place is all that is asked of it: who owns the partition is settled by the transactional id.
+        self._group = Consumer(config.consumer(f"sequencer.{partition}", reset="earliest"))
+
+    @property
+    def active(self) -> bool:
+        """Whether this handle holds the writer's role, as far as it knows."""
+        return self._producer is not None
+
+    def open(self, sync: Callable[[], None]) -> int:
+        """Fence every earlier writer of the partition, read what it committed, and open the next epoch.
+
+        Raises:
+            BrokerError: Kafka cannot be reached.
+            FencedError: another writer came in between.
+        """
+        with self._lock, typed_errors("taking the writer's role"):
+            self._drop()
+            self._framer.prepare()
+            producer = Producer(self._config.transactional(f"sequencer.{self._partition}"))
+            producer.init_transactions(self._seconds)
+            sync()
+            self._check_topics()
+            opened = self._next()
+            producer.begin_transaction()
+            producer.produce(self._topics.writers, *self._writer_message(opened), partition=self._partition)
+            producer.commit_transaction(self._seconds)
+            self._producer, self._epoch = producer, opened.epoch
+            with self._state.changed:
+                self._state.writer(self._partition, opened)
+                self._state.changed.notify_all()
+            return opened.epoch
+
+    def commit(self, commit: Commit) -> None:
+        """Write a micro-batch in one transaction.
+
+        Raises:
+            FencedError: a newer epoch is open.
+            HeadMovedError: a chain is not as large as expected.
+            WrongPartitionError: a chain belongs to another partition.
+            CommitLostError: the transaction was aborted.
+            CommitUnknownError: Kafka did not say in time whether it is committed.
+        """
+        with self._lock:
+            producer = self._checked(commit)
+            new = [append.chain for append in commit.appends if append.chain not in self._state.sizes]
+            if new:
+                self._maker.ensure(self._topics.of_chain(chain) for chain in new)
+            letters = [(letter, self._data_of(letter.position)) for letter in commit.quarantined]
+            try:
+                heads = self._write(producer, commit, letters)
+            except (KafkaException, EngineError) as error:
+                self._drop()
+                if isinstance(error, KafkaException):
+                    raise translated(error, "beginning a transaction") from error
+                raise
+            self._apply(commit, letters, heads)
+
+    def close(self) -> None:
+        """Give the role and the clients back."""
+        with self._lock:
+            self._drop()
+            self._group.close()
+
+    def _next(self) -> WriterState:
+        with self._state.changed:
+            position = self._state.position(self._partition)
+            return WriterState(self._state.epoch(self._partition) + 1, position)
+
+    def _check_topics(self) -> None:
+        """The topics of this partition's chains must be as they were made."""
+        with self._state.changed:
+            own = [chain for chain, partition in self._state.partitions.items() if partition == self._partition]
+        self._maker.ensure(self._topics.of_chain(chain) for chain in own)
+
+    def _checked(self, commit: Commit) -> Producer:
+        with self._state.changed:
+            newest = self._state.epoch(self._partition)
+            if self._producer is None or commit.epoch != self._epoch or newest > self._epoch:
+                raise FencedError(f"The writer of epoch {commit.epoch} is fenced, or has lost its role.")
+            if commit.intake_position is not None and partition_of(commit.intake_position) != self._partition:
+                raise WrongPartitionError("A position of another intake partition is not this writer's to decide.")
+            for append in commit.appends:
+                self._check(append)
+            return self._producer
+
+    def _check(self, append: Append) -> None:
+        size = self._state.sizes.get(append.chain, 0)
+        if size != append.expected_size:
+            raise HeadMovedError(f"Chain {append.chain!r} has {size} records, not {append.expected_size}.")
+        partition = self._state.partitions.get(append.chain) if size else _opened_for(append)
+        if partition not in (None, self._partition):
+            raise WrongPartitionError(f"Chain {append.chain!r} belongs to intake partition {partition}.")
+
+    def _write(self, producer: Producer, commit: Commit, letters: _Letters) -> dict[str, Head]:
+        """One transaction; the heads that it left, with where the first of each chain's new records lies."""
+        offsets: dict[str, int] = {}
+        producer.begin_transaction()
+        try:
+            self._produce_all(producer, commit, letters, offsets)
+            self._send_position(producer, commit)
+            producer.flush(self._seconds)
+            producer.commit_transaction(self._seconds)
+        except KafkaException as error:
+            raise self._ended(producer, error) from error
+        except BaseException:
+            self._abort(producer)
+            raise
+        return {a.chain: self._head(a, offsets.get(a.chain)) for a in commit.appends}
+
+    def _produce_all(self, producer: Producer, commit: Commit, letters: _Letters, offsets: dict[str, int]) -> None:
+        for append in commit.appends:
+            self._produce_records(producer, append, offsets)
+            head = messages.encode_head(self._head(append, None))
+            self._produce(producer, self._topics.writers, messages.chain_key(append.chain), head)
+        for letter, data in letters:
+            key, value = str(letter.position).encode(), messages.encode_dead_letter(letter, data)
+            self._produce(producer, self._topics.dead_letters, key, value)
+        for data in messages.encode_commit(commit):
+            self._produce(producer, self._topics.replies, None, data)
+        if commit.intake_position is not None:
+            at = WriterState(commit.epoch, commit.intake_position)
+            self._produce(producer, self._topics.writers, *reversed(self._writer_message(at)))
+
+    def _produce_records(self, producer: Producer, append: Append, offsets: dict[str, int]) -> None:
+        topic = self._topics.ledger(append.chain)
+
+        def first(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                offsets[append.chain] = int(message.offset() or 0)
+
+        for number, record in enumerate(append.records):
+            key, value = str(append.expected_size + number).encode(), self._framer.frame(record)
+            self._produce(producer, topic, key, value, partition=0, told=None if number else first)
+
+    def _produce(
+        self,
+        producer: Producer,
+        topic: str,
+        key: bytes | None,
+        value: bytes,
+        *,
+        partition: int | None = None,
+        told: Callable[[KafkaError | None, Message], None] | None = None,
+    ) -> None:
+        place = self._partition if partition is None else partition
+        while True:
+            try:
+                if told is None:
+                    producer.produce(topic, value, key, partition=place)
+                else:
+                    producer.produce(topic, value, key, partition=place, on_delivery=told)
+            except BufferError:
+                producer.poll(_FULL_SECONDS)
+            else:
+                return
+
+    def _send_position(self, producer: Producer, commit: Commit) -> None:
+        if commit.intake_position is not None:
+            place = TopicPartition(self._topics.intake, self._partition, offset_after(commit.intake_position))
+            producer.send_offsets_to_transaction([place], self._group.consumer_group_metadata(), self._seconds)
+
+    def _ended(self, producer: Producer, error: KafkaException) -> EngineError:
+        """Why a transaction did not come to its end; it is aborted where that can be done."""
+        reason = reason_of(error)
+        if reason.txn_requires_abort():
+            self._abort(producer)
+            return CommitLostError(f"Kafka aborted a transaction ({reason.name()}).")
+        found = translated(error, "a commit")
+        if isinstance(found, FencedError):
+            return found
+        return CommitUnknownError(f"Kafka did not say whether a transaction is committed ({reason.name()}).")
+
+    def _abort(self, producer: Producer) -> None:
+        try:
+            producer.abort_transaction(_GRACE_SECONDS)
+        except KafkaException:
+            # The broker aborts it when its time is over, or when the next writer begins.
+            return
+
+    def _head(self, append: Append, offset: int | None) -> Head:
+        """What is known of a chain's end: of the records that are on their way, only that they come later."""
+        size = append.expected_size + len(append.records)
+        if offset is not None:
+            return Head(size, append.expected_size, offset)
+        before = self._state.heads.get(append.chain, Head(0, 0, 0))
+        return Head(size, before.seq, before.offset)
+
+    def _apply(self, commit: Commit, letters: _Letters, heads: dict[str, Head]) -> None:
+        """Know at once what the topics will tell, so that this handle reads what it wrote."""
+        with self._state.changed:
+            for chain, head in heads.items():
+                self._state.head(self._partition, chain, head)
+            for data in messages.encode_commit(commit):
+                self._state.decided(self._partition, messages.decode_decided(data))
+            for letter, data in letters:
+                self._state.set_aside(letter, data)
+            self._state.changed.notify_all()
+
+    def _writer_message(self, state: WriterState) -> tuple[bytes, bytes]:
+        return messages.encode_writer(state), messages.WRITER_KEY
+
+    def _drop(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.purge()
+
+
+def _opened_for(append: Append) -> int | None:
+    """The partition that a new chain's first record gives it to; None if it does not say."""
+    try:
+        first = decode_record(append.records[0], {})
+        return first.field("intake_partition", int) if first.event == "ChainOpened" else None
+    except (LedgerError, IndexError):
+        return None

@@ -1,0 +1,99 @@
+"""A real Apache Kafka broker for tests: one per test process, on this machine alone, started when first asked for."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+from uuid import uuid4
+
+from producers.engines.kafka import KafkaConfig
+from tests.support.require import absent
+
+START = Path(__file__).parents[2] / "deploy" / "kafka" / "start"
+PARTITIONS = 2
+_READY = "Kafka Server started"
+# Few threads and buffers, and a lost transaction is looked for often: what a test waits for, it waits for shortly.
+_SMALL = (
+    "num.network.threads=2",
+    "num.io.threads=2",
+    "background.threads=2",
+    "log.cleaner.dedupe.buffer.size=8388608",
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms=500",
+)
+
+
+class Broker:
+    """One broker with its data in a folder of its own; ``servers`` is where clients find it."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="tg-kafka-"))
+        self._port, self._controller = _free_port(), _free_port()
+        self.servers = f"127.0.0.1:{self._port}"
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start it, or start it again on what it has stored."""
+        arguments = [str(START), str(self._folder), str(self._port), str(self._controller), *_SMALL]
+        environment = {**os.environ, "TG_KAFKA_HEAP": "256m"}
+        log = self._folder / "broker.log"
+        with log.open("a") as sink:
+            process = subprocess.Popen(
+                arguments, stdout=subprocess.PIPE, stderr=sink, text=True, env=environment, start_new_session=True
+            )
+        self._process = process
+        assert process.stdout is not None
+        for line in process.stdout:
+            if _READY in line:
+                break
+        else:
+            raise RuntimeError(f"The broker ended: {log.read_text()[-2000:]}")
+        # It goes on talking; nobody listens, and it must not block on a full pipe.
+        subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL)  # noqa: S607 -- a standard tool
+        process.stdout.close()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Stop, continue or kill its process."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def stop(self) -> None:
+        """End it and wait until it is gone; its data stay."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(30)
+            self._process = None
+
+    def close(self) -> None:
+        """End it and remove its data."""
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def config(self, prefix: str | None = None, *, options: dict[str, str] | None = None) -> KafkaConfig:
+        """A ledger of its own on this broker, unless a prefix names one that there is."""
+        name = prefix or f"t{uuid4().hex[:12]}"
+        return KafkaConfig(self.servers, name, partitions=PARTITIONS, options=options or {})
+
+
+@cache
+def broker() -> Broker:
+    """This process's broker; skips the test, or fails it when Kafka is required, if there cannot be one."""
+    missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
+    if missing:
+        absent("kafka", f"{' and '.join(missing)} cannot be found.")
+    made = Broker()
+    atexit.register(made.close)
+    made.start()
+    return made
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
