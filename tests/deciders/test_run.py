@@ -273,6 +273,11 @@ REJECTED: dict[str, tuple[tuple[Any, ...], Any, str]] = {
         make(c.RecordCheckpoint, **{**AUTOMATIC, "name": "mine"}),
         "invalid_value",
     ),
+    "a checkpoint of another adapter": (
+        ONE_STEP,
+        make(c.RecordCheckpoint, **{**AUTOMATIC, "adapter_digest": bytes(32)}),
+        "invalid_value",
+    ),
     "a checkpoint of another step": (ONE_STEP, make(c.RecordCheckpoint, **AUTOMATIC, step=2), "invalid_value"),
     "a checkpoint of a gradient": (
         ONE_STEP,

@@ -280,6 +280,21 @@ def test_a_state_is_computed_again(given: tuple[Any, ...], said: dict[str, Any])
     assert decided(given, make(c.RecordReplay, **said)) == (make(e.RunReplayed, **said),)
 
 
+@pytest.mark.parametrize("replays", [1, 2], ids=["once", "twice, the second time as it was recorded"])
+def test_after_a_replay_a_checkpoint_is_of_the_adapter_that_the_replay_made(replays: int) -> None:
+    recorded = make(e.StepApplied).adapter_digest
+    given = (*REPLAYING, make(e.RunReplayed, **REPLAY, **OTHER, adapter_digest=bytes(32)))
+    if replays == 2:
+        again = {**REPLAY, "lease_epoch": 3}
+        given = (*given, make(e.RunLeaseGranted, lease_epoch=3), make(e.RunReplayed, **again))
+    said = {"operation_id": None, "name": None, "lease_epoch": 1 + replays, "step": 1, "through_op_seq": 2}
+    made, other = (bytes(32), recorded)[:: 1 if replays == 1 else -1]
+    refused = decided(given, make(c.RecordCheckpoint, **said, adapter_digest=other))
+    assert isinstance(refused, Rejected)
+    assert refused.code == "invalid_value"
+    assert isinstance(decided(given, make(c.RecordCheckpoint, **said, adapter_digest=made)), tuple)
+
+
 NOT_REPLAYED: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "nothing is to replay": (ONE_STEP, {**REPLAY, "lease_epoch": 1}, "out_of_order"),
     "it was replayed": ((*REPLAYING, make(e.RunReplayed, **REPLAY)), REPLAY, "out_of_order"),

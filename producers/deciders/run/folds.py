@@ -46,8 +46,15 @@ def _leased(state: RunState, event: e.RunLeaseGranted) -> RunState:
     return replace(state, lease_epoch=event.lease_epoch, worker=event.worker, replaying=replaying)
 
 
-def _replayed(state: RunState, _event: e.RunReplayed) -> RunState:
-    return replace(state, replaying=False)
+def _replayed(state: RunState, event: e.RunReplayed) -> RunState:
+    """The run is now what the replay made of it; if that differs, the digests before its last one are not known."""
+    moves = [at for at, change in enumerate(state.undurable) if change.kind != p.FORWARD_BACKWARD]
+    changes = list(state.undurable)
+    for at in moves[:-1] if not event.identical else ():
+        changes[at] = replace(changes[at], digest=None)
+    for at in moves[-1:]:
+        changes[at] = replace(changes[at], digest=event.adapter_digest)
+    return replace(state, replaying=False, undurable=tuple(changes))
 
 
 def _rolled_back(state: RunState, event: e.RunRolledBack) -> RunState:
@@ -157,11 +164,11 @@ def _moved_up(state: RunState, op_seq: int) -> RunState:
     return replace(state, durable=replace(state.durable, op_seq=op_seq))
 
 
-def _changed(state: RunState, event: Any, step: int) -> RunState:
+def _changed(state: RunState, event: Any, step: int, digest: bytes | None = None) -> RunState:
     operation = state.operation(event.operation_id)
     if operation is None:
         return state
-    change = Change(operation.op_seq, operation.kind, step, operation.artifact)
+    change = Change(operation.op_seq, operation.kind, step, operation.artifact, digest)
     return _finished(replace(state, step=step, undurable=(*state.undurable, change)), event)
 
 
@@ -170,7 +177,7 @@ def _forward_backward_completed(state: RunState, event: e.ForwardBackwardComplet
 
 
 def _step_applied(state: RunState, event: e.StepApplied) -> RunState:
-    return _changed(replace(state, digest=event.adapter_digest), event, event.step)
+    return _changed(replace(state, digest=event.adapter_digest), event, event.step, event.adapter_digest)
 
 
 def _checkpoint_saved(state: RunState, event: e.CheckpointSaved) -> RunState:
@@ -190,7 +197,7 @@ def _remembered(state: RunState, checkpoint: Checkpoint) -> RunState:
 
 def _checkpoint_loaded(state: RunState, event: e.CheckpointLoaded) -> RunState:
     operation = state.operation(event.operation_id)
-    state = _changed(replace(state, digest=event.adapter_digest), event, event.step)
+    state = _changed(replace(state, digest=event.adapter_digest), event, event.step, event.adapter_digest)
     if operation is None or not operation.optimizer:
         return state
     return _durable(state, Durable(event.artifact_id, event.step, operation.op_seq, event.adapter_digest))

@@ -182,6 +182,8 @@ def _not_a_state(state: RunState, command: c.RecordCheckpoint) -> Rejected | Non
         return Rejected("invalid_value", "A checkpoint holds no gradient: it reaches to a step or a load.")
     if command.step != (covered[-1].step if covered else state.durable.step):
         return Rejected("invalid_value", "The checkpoint is of another step than the run was at.")
+    if (covered[-1].digest if covered else state.durable.digest) not in (None, command.adapter_digest):
+        return Rejected("invalid_value", "The checkpoint's adapter is not the one that the run had then.")
     return None
 
 

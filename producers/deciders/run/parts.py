@@ -31,13 +31,15 @@ class Operation:
 class Change:
     """A completed operation that changed the run's state; ``step`` is the run's step after it.
 
-    ``artifact`` is the checkpoint that a load took: to compute the state again, it is needed again.
+    ``artifact`` is the checkpoint that a load took: to compute the state again, it is needed again. ``digest`` is the
+    adapter's after a step or a load, where the ledger knows it.
     """
 
     op_seq: int
     kind: str
     step: int
     artifact: bytes | None = None
+    digest: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
