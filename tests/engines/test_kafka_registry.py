@@ -73,6 +73,17 @@ def test_a_schema_that_cannot_read_the_one_before_it_is_refused(registry_url: st
     assert SchemaRegistryClient({"url": registry_url}).get_versions("tensorguard.record.Broken") == [1]
 
 
+def test_one_can_ask_what_a_writer_would_register_without_registering_it(registry_url: str) -> None:
+    registry = SchemaRegistry(registry_url)
+    known, newer, breaking = _text("Asked", "a"), _text("Asked", "a", "b", default=""), _text("Asked", "a", "b")
+    assert registry.unregistered([known]) == registry.unregistered([known]) == ["tensorguard.record.Asked"]
+    registry.ids_of([known])
+    assert registry.unregistered([known]) == []
+    assert registry.unregistered([known, newer]) == ["tensorguard.record.Asked"]
+    with pytest.raises(SchemaRefusedError):
+        registry.unregistered([breaking])
+
+
 @pytest.mark.parametrize(("level", "then"), [("NONE", "BACKWARD"), ("FORWARD", "BACKWARD"), ("FULL", "FULL")])
 def test_a_subject_keeps_a_stricter_compatibility_and_no_weaker_one(registry_url: str, level: str, then: str) -> None:
     subject = f"tensorguard.record.Kept{level}"

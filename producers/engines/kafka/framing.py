@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from fastavro.schema import fingerprint, to_parsing_canonical_form
@@ -145,6 +146,7 @@ class Framer:
         self._heads.update(zip(digests, heads, strict=True))
 
 
+@lru_cache(maxsize=1024)
 def schema_fingerprint(text: str) -> bytes:
     """The CRC-64-AVRO of a schema's parsing canonical form: 8 bytes, as they stand in a frame."""
     return bytes.fromhex(fingerprint(to_parsing_canonical_form(json.loads(text)), "CRC-64-AVRO"))

@@ -19,8 +19,8 @@ from producers.engines.kafka.framing import MAX_ID
 
 BACKWARD = "BACKWARD"
 _AT_LEAST_BACKWARD = frozenset({BACKWARD, "BACKWARD_TRANSITIVE", "FULL", "FULL_TRANSITIVE"})
-_ABSENT = frozenset({40401, 40403, 40408})
-"""What a registry says of a subject, a schema and a subject's compatibility that it does not have."""
+_ABSENT = frozenset({40401, 40402, 40403, 40408})
+"""What a registry says of a subject, a version, a schema and a compatibility that it does not have."""
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 _HEADERS = {"Accept": "application/vnd.schemaregistry.v1+json, application/json"}
 _SAID = 300
@@ -77,8 +77,23 @@ class SchemaRegistry:
             RegistryDeniedError: credentials are missing, or do not suffice.
             SchemaRefusedError: a schema is not compatible with the one before it.
         """
-        with httpx.Client(base_url=self._url, auth=self._auth, timeout=_TIMEOUT, headers=_HEADERS) as client:
+        with self._client() as client:
             return [_Subject(client, json.loads(text)["name"]).id_of(text) for text in texts]
+
+    def unregistered(self, texts: Sequence[str]) -> list[str]:
+        """The names of those records whose schemas a writer would register: nothing is changed.
+
+        Raises:
+            RegistryUnavailableError: no answer, or not that of a registry.
+            RegistryDeniedError: credentials are missing, or do not suffice.
+            SchemaRefusedError: a schema would be refused.
+        """
+        with self._client() as client:
+            subjects = [(_Subject(client, json.loads(text)["name"]), text) for text in texts]
+            return [subject.name for subject, text in subjects if subject.would_register(text)]
+
+    def _client(self) -> httpx.Client:
+        return httpx.Client(base_url=self._url, auth=self._auth, timeout=_TIMEOUT, headers=_HEADERS)
 
 
 class _Subject:
@@ -86,7 +101,7 @@ class _Subject:
 
     def __init__(self, client: httpx.Client, name: str) -> None:
         self._client = client
-        self._name = name
+        self.name = name
         self._path = quote(name, safe="")
 
     def id_of(self, text: str) -> int:
@@ -99,8 +114,18 @@ class _Subject:
         registered = found or self._ask("POST", f"/subjects/{self._path}/versions", schema)
         number = registered.get("id") if registered else None
         if not isinstance(number, int) or not 0 < number <= MAX_ID:
-            raise RegistryUnavailableError(f"The schema registry gave no id for {self._name}.")
+            raise RegistryUnavailableError(f"The schema registry gave no id for {self.name}.")
         return number
+
+    def would_register(self, text: str) -> bool:
+        """Whether a schema is not there yet, but may come."""
+        schema = {"schema": text}
+        if self._ask("POST", f"/subjects/{self._path}", schema):
+            return False
+        verdict = self._ask("POST", f"/compatibility/subjects/{self._path}/versions/latest", schema)
+        if verdict and not verdict.get("is_compatible"):
+            raise SchemaRefusedError(f"The schema registry would refuse {self.name}.")
+        return True
 
     def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> dict[str, Any] | None:
         """The answer to one call; None if the registry does not have what is asked for."""
@@ -120,10 +145,10 @@ class _Subject:
     def _refusal(self, status: int, answer: dict[str, Any]) -> EngineError:
         said = str(answer.get("message", ""))[:_SAID]
         if status in {httpx.codes.CONFLICT, httpx.codes.UNPROCESSABLE_ENTITY}:
-            return SchemaRefusedError(f"The schema registry refuses {self._name}: {said}")
+            return SchemaRefusedError(f"The schema registry refuses {self.name}: {said}")
         if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-            return RegistryDeniedError(f"The schema registry answers {status} about {self._name}.")
-        return RegistryUnavailableError(f"The schema registry answers {status} about {self._name}: {said}")
+            return RegistryDeniedError(f"The schema registry answers {status} about {self.name}.")
+        return RegistryUnavailableError(f"The schema registry answers {status} about {self.name}: {said}")
 
 
 def _object(response: httpx.Response) -> dict[str, Any] | None:
