@@ -64,6 +64,16 @@ class ClockError(ProducerError):
     next_step = "Set the machine's clock right; if it is right, start once with TG_ACCEPT_CLOCK=1."
 
 
+class LedgerMovedError(ProducerError):
+    """The ledger was moved: what is here has ended, or is a copy from before, and nothing is decided on it."""
+
+    code = "ledger_moved"
+    next_step = (
+        "Set TG_LOG_URL to the ledger of that name. If its copy was broken off, run the same `tensorguard ledger copy` "
+        "again; it goes on where it stopped."
+    )
+
+
 class LedgerCorruptError(ProducerError):
     """The ledger's records do not link up, or are fewer than were written."""
 

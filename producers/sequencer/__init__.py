@@ -1,7 +1,8 @@
 """The one writer of a ledger: it takes signed commands, lets the deciders judge, seals records, appends them.
 
 Read in this order: ``loop`` (the writer), ``batch`` (one micro-batch), ``seal`` (records), ``fold`` (what a chain's
-records add up to), ``recover`` (reading it back at start), ``snapshot``, ``timekeeper``, ``lock``.
+records add up to), ``recover`` (reading it back at start), ``snapshot``, ``timekeeper``,
+``place``, ``lock``.
 """
 
 from producers.sequencer.lock import SequencerLock

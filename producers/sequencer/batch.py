@@ -19,6 +19,7 @@ from producers.engines.port import ACCEPTED, REFUSED, REJECTED, Append, Commit, 
 from producers.errors import ClockError
 from producers.sequencer.observing import Decided
 from producers.sequencer.seal import Sealer, Writer
+from schemas.commands import ContinueLedger, MoveLedger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("sequencer")
 QUARANTINED = "undecidable"
+_MOVES = (MoveLedger, ContinueLedger)
+_BY_COPY = "A ledger is moved by `tensorguard ledger copy` alone: where it goes is not for the intake to say."
 _UNAUTHENTICATED = "No enrolled key of this chain signed the command, or there is no such chain."
 
 
@@ -74,6 +77,15 @@ class Batch:
             self._quarantine(entry, type(error).__name__)
         self._position = entry.position
 
+    def settle(self, data: bytes) -> None:
+        """Decide a command that never was in the intake.
+
+        Raises:
+            MalformedRecordError: it is none of this build's.
+            ClockError: nothing can be sealed now.
+        """
+        self._judge(judge.present(data))
+
     def commit(self) -> Commit:
         """All effects, for the engine."""
         appends = [Append(chain, self.fold_of(chain).head.size, records) for chain, records in self._records.items()]
@@ -85,7 +97,11 @@ class Batch:
         except MalformedRecordError as error:
             self._refuse(_claimed(data), "malformed", error.detail)
             return
-        if not self._decided_before(presented.envelope):
+        if self._decided_before(presented.envelope):
+            return
+        if isinstance(presented.command, _MOVES):
+            self._refuse(presented.envelope, "forbidden", _BY_COPY)
+        else:
             self._judge(presented)
 
     def _decided_before(self, envelope: Envelope) -> bool:

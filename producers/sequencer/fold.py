@@ -10,6 +10,8 @@ from tensorguard.ledger.record import GENESIS_PREV_HASH, Meta
 
 from producers.deciders import registry
 from producers.deciders.chain import ChainState
+from producers.deciders.ledger import STREAM as LEDGER_STREAM
+from producers.deciders.ledger import LedgerState
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -60,6 +62,11 @@ class ChainFold:
         """How the chain was opened; None before its first record."""
         state = self.find(registry.CHAIN_STREAM)
         return state if isinstance(state, ChainState) else None
+
+    def ledger(self) -> LedgerState:
+        """The ledger that the chain is written in, and where it has gone, if it has."""
+        state = self.find(LEDGER_STREAM)
+        return state if isinstance(state, LedgerState) else LedgerState()
 
     def apply(self, meta: Meta, event: Event, leaf: bytes) -> None:
         """Add one record."""

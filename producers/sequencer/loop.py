@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from producers.engines.errors import StorageFullError
+from producers.home import read_home
 from producers.logs import place_of
 from producers.sequencer import snapshot
 from producers.sequencer.batch import Batch, Founder
 from producers.sequencer.fold import ChainFold
 from producers.sequencer.observing import Round
+from producers.sequencer.place import Place
 from producers.sequencer.recover import recover
 from producers.sequencer.seal import Writer
 from producers.sequencer.timekeeper import Timekeeper
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from producers.clock import Clock
-    from producers.engines.port import LogEngine
+    from producers.engines.port import LogEngine, Reply
+    from producers.errors import LedgerMovedError
     from producers.installation import Installation
     from producers.sequencer.observing import Observer
 
@@ -50,6 +53,8 @@ class Sequencer:
     """The one writer. Whoever drives it holds the ``SequencerLock``; the epoch fences it if that ever fails.
 
     Only what is committed enters its folds, so a commit that fails changes nothing and the entries are decided again.
+
+    It refuses a ledger that was moved away from its ``place``. For who moves it, :meth:`decide` works there, no more.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class Sequencer:
         limits: Limits | None = None,
         accept_clock: bool = False,
         observers: Sequence[Observer] = (),
+        place: Place | None = None,
     ) -> None:
         self._engine = engine
         self._time = Timekeeper(clock)
@@ -70,6 +76,8 @@ class Sequencer:
         self._limits = limits or Limits()
         self._accept_clock = accept_clock
         self._observers = tuple(observers)
+        self._place = place or Place()
+        self._ended: LedgerMovedError | None = None
         self._writer: Writer | None = None
         self._folds: dict[str, ChainFold] = {}
         self._snapshots: dict[str, int] = {}
@@ -81,6 +89,7 @@ class Sequencer:
         engine: LogEngine,
         limits: Limits | None = None,
         observers: Sequence[Observer] = (),
+        place: Place | None = None,
     ) -> Sequencer:
         """The sequencer of an installation."""
         founder = Founder(installation.origin, installation.producer("authority").public_key)
@@ -93,25 +102,36 @@ class Sequencer:
             limits=limits,
             accept_clock=installation.settings.accept_clock,
             observers=observers,
+            place=place or Place(home=read_home(installation.data_dir)),
         )
 
     def open(self) -> Writer:
         """Take the writer's role: fence every earlier writer, then read all chains back.
 
         Raises:
+            LedgerMovedError: the ledger was moved away from here.
             LedgerCorruptError: the ledger is not what was written.
             ClockError: the clock is too far ahead of the ledger.
             StorageFullError: there is no space to write the new epoch.
         """
-        writer = Writer(self._name, self._engine.open_epoch())
+        epoch = self._engine.open_epoch()
         recovered = {chain: recover(self._engine, chain) for chain in self._engine.chains()}
         self._folds = {chain: fold for chain, (fold, _) in recovered.items()}
         self._snapshots = {chain: covered for chain, (_, covered) in recovered.items()}
+        self._ended = self._place.check(self._folds)
+        writer = Writer(self._name, self._above_all(epoch))
         newest = max((fold.head.recorded_at for fold in self._folds.values()), default=0)
         self._time.start(newest, accept=self._accept_clock)
         self._writer = writer
         _log.info("writer_opened", epoch=writer.epoch, chains=len(self._folds))
         return writer
+
+    def _above_all(self, epoch: int) -> int:
+        """An epoch above those on the chains: a ledger that was moved here has counted them elsewhere."""
+        newest = max((fold.head.epoch for fold in self._folds.values()), default=0)
+        while epoch <= newest:
+            epoch = self._engine.open_epoch()
+        return epoch
 
     def reopen(self) -> None:
         """Take the role again after others may have had it: nothing to do if nobody did."""
@@ -123,22 +143,52 @@ class Sequencer:
 
         Raises:
             FencedError: a newer writer has the ledger.
+            LedgerMovedError: the ledger was moved away from here.
             StorageFullError: nothing was written; the entries stay in the intake.
             ClockError: the clock has leapt ahead; the entries stay in the intake.
         """
         writer = self._writer or self.open()
+        if self._ended is not None:
+            raise self._ended
         entries = self._engine.intake(self._engine.intake_position(), self._limits.batch)
         if not entries:
             return 0
         began = time.time_ns()
-        batch = Batch(writer, self._founder, self._fold_of, self._engine.reply, self._time.now)
+        batch = self._batch(writer)
         for entry in entries:
             batch.take(entry)
+        self._commit(batch, began)
+        return len(entries)
+
+    def decide(self, commands: Sequence[bytes]) -> Sequence[Reply]:
+        """Decide signed commands past the intake, in one commit; whoever moves the ledger does so.
+
+        Raises:
+            RejectedError, RefusedError: one of them cannot be accepted; nothing was written.
+            FencedError: a newer writer has the ledger.
+            StorageFullError: nothing was written.
+            ClockError: the clock has leapt ahead.
+        """
+        writer = self._writer or self.open()
+        began = time.time_ns()
+        batch = self._batch(writer)
+        for command in commands:
+            batch.settle(command)
+        replies = tuple(batch.replies.values())
+        for reply in replies:
+            reply.raise_for_outcome()
+        self._commit(batch, began)
+        self._ended = self._place.check(self._folds)
+        return replies
+
+    def _batch(self, writer: Writer) -> Batch:
+        return Batch(writer, self._founder, self._fold_of, self._engine.reply, self._time.now)
+
+    def _commit(self, batch: Batch, began: int) -> None:
         self._engine.commit(batch.commit())
         self._adopt(batch)
         self._tell(batch, began)
         self._take_snapshots(lambda fold: max(self._limits.snapshot_every, len(fold.streams)))
-        return len(entries)
 
     def run(self, stop: threading.Event) -> None:
         """Decide until told to stop; then leave snapshots behind.
