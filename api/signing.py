@@ -13,6 +13,7 @@ from producers.settings import child_environment
 from producers.settings.fields import SIGNER
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 SECONDS = 120
@@ -42,6 +43,18 @@ def sign_once(data_dir: Path) -> None:
         _call(data_dir, "--once")
 
 
+def sign_at(data_dir: Path, log_url: str, *, locked: bool) -> None:
+    """Sign what is committed in the ledger of a URL; nothing to do if a signer is running.
+
+    ``locked`` says that the caller itself holds the writer's lock, so that no server can be running.
+
+    Raises:
+        SigningError: the signer refused.
+    """
+    if locked or not _running(data_dir):
+        _call(data_dir, "--once", {"TG_LOG_URL": log_url})
+
+
 def rotate(data_dir: Path) -> None:
     """Make new keys.
 
@@ -62,12 +75,11 @@ def _running(data_dir: Path) -> bool:
     return False
 
 
-def _call(data_dir: Path, mode: str) -> None:
+def _call(data_dir: Path, mode: str, given: Mapping[str, str] | None = None) -> None:
     command = [sys.executable, "-m", "producers.signer", "--data-dir", str(data_dir), mode]
+    environment = {**child_environment(SIGNER), **(given or {})}
     try:
-        done = subprocess.run(
-            command, check=False, timeout=SECONDS, stdin=subprocess.DEVNULL, env=child_environment(SIGNER)
-        )
+        done = subprocess.run(command, check=False, timeout=SECONDS, stdin=subprocess.DEVNULL, env=environment)
     except (subprocess.SubprocessError, OSError) as error:
         raise SigningError("The signer did not answer.") from error
     if done.returncode != 0:

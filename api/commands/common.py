@@ -72,8 +72,8 @@ class Workbench:
 
 
 @contextmanager
-def workbench(data_dir: Path, *, create: bool = False) -> Iterator[Workbench]:
-    """The installation of a data directory; with ``create`` it is made if need be, and its platform chain opened.
+def installation_at(data_dir: Path, *, create: bool = False) -> Iterator[Installation]:
+    """The installation of a data directory; with ``create`` it is made if need be. Its ledger is not opened.
 
     Raises:
         UsageError: there is none, and it is not to be created.
@@ -82,15 +82,29 @@ def workbench(data_dir: Path, *, create: bool = False) -> Iterator[Workbench]:
 
     from producers import logs  # noqa: PLC0415
     from producers.installation import Installation  # noqa: PLC0415
-    from producers.submitter import Submitter  # noqa: PLC0415
 
     logs.configure(logging.WARNING)
     if not create and not (data_dir / "installation.json").exists():
         raise UsageError(
             f"{data_dir} is no installation.", next_step="Name a data dir that a server or `keys issue` made."
         )
+    with closing(Installation.open(data_dir)) as installation:
+        yield installation
+
+
+@contextmanager
+def workbench(data_dir: Path, *, create: bool = False) -> Iterator[Workbench]:
+    """The installation of a data directory; with ``create`` it is made if need be, and its platform chain opened.
+
+    Raises:
+        UsageError: there is none, and it is not to be created.
+    """
+    from contextlib import closing  # noqa: PLC0415 -- light start
+
+    from producers.submitter import Submitter  # noqa: PLC0415
+
     with (
-        closing(Installation.open(data_dir)) as installation,
+        installation_at(data_dir, create=create) as installation,
         closing(Submitter(installation, installation.engine())) as submitter,
     ):
         if create:

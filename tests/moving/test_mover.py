@@ -288,19 +288,19 @@ def _empty(desk: Desk, name: str) -> SqliteEngine:
 
 class TestBreaks:
     def test_a_copy_that_is_broken_off_at_any_write_is_taken_up_and_ends_the_same(self, tmp_path: Path) -> None:
-        for half, desk in broken(tmp_path, moving=False):
-            assert is_prefix(desk.there, desk.here), half
+        for write, desk in broken(tmp_path, moving=False):
+            assert is_prefix(desk.there, desk.here), write
             desk.copy()
-            assert records(desk.there) == records(desk.here), half
+            assert records(desk.there) == records(desk.here), write
             assert decided(desk.here).items() <= decided(desk.there).items()
             desk.audit(desk.there, require_signed=True)
 
     def test_a_move_that_is_broken_off_at_any_write_is_taken_up_and_ends_the_same(self, tmp_path: Path) -> None:
-        for half, desk in broken(tmp_path, moving=True):
-            assert not (writable(desk, desk.here) and "LedgerMoved" in desk.names(desk.there)), half
+        for write, desk in broken(tmp_path, moving=True):
+            assert not (writable(desk, desk.here) and "LedgerMoved" in desk.names(desk.there)), write
             desk.move("another-name")
             assert desk.names(desk.there).count("LedgerMoved") == desk.names(desk.there).count("LedgerContinued") == 1
-            assert is_prefix(desk.here, desk.there), half
+            assert is_prefix(desk.here, desk.there), write
             assert decided(desk.here).items() <= decided(desk.there).items()
             assert not writable(desk, desk.here)
             desk.work(desk.there)
@@ -308,21 +308,21 @@ class TestBreaks:
 
 
 def broken(folder: Path, *, moving: bool) -> Iterator[tuple[int, Desk]]:
-    """A desk for each half write of a copy or move, which was ended there."""
-    half = 0
+    """A desk for each write of a copy or move, which was ended behind it."""
+    write = 0
     while True:
-        desk = Desk(folder / str(half))
-        desk.work(desk.here)
+        desk = Desk(folder / str(write))
+        desk.work(desk.here, 1)
         desk.submit(desk.here, desk.ledger.issue())
-        desk.fuse.left = half / 2
+        desk.fuse.left = write + 0.5
         try:
             desk.move() if moving else desk.copy()
         except Crash:
             desk.fuse.left = float("inf")
-            yield half, desk
-            half += 1
+            yield write, desk
+            write += 1
         else:
-            assert half > 10, "nothing was written"
+            assert write > 5, "nothing was written"
             return
         finally:
             desk.close()
