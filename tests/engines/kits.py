@@ -43,7 +43,7 @@ class SqliteKit:
 
 
 class Unframed:
-    """No frame at all: the suite's records are any bytes, not records of the ledger's format."""
+    """No frame at all: for tests whose records are any bytes, not records of the ledger's format."""
 
     def prepare(self) -> None:
         """Nothing is needed."""
@@ -63,7 +63,7 @@ class KafkaKit:
         self._open: list[KafkaEngine] = []
 
     def open(self) -> KafkaEngine:
-        engine = KafkaEngine(self.config, framing=Unframed())
+        engine = KafkaEngine(self.config)
         self._open.append(engine)
         return engine
 

@@ -50,7 +50,7 @@ class KafkaConfig:
     replication: int = 1
     min_isr: int = 1
     options: Mapping[str, str] = field(default_factory=dict, repr=False)  # Passwords stand in it.
-    registry: str | None = None
+    registry: str | None = field(default=None, repr=False)  # The same.
 
     @property
     def transaction_seconds(self) -> float:

@@ -77,6 +77,7 @@ class Writer:
         Raises:
             BrokerError: Kafka cannot be reached.
             FencedError: another writer came in between.
+            EngineError: the schema registry does not answer, or refuses a schema: nobody is fenced.
         """
         with self._lock, typed_errors("taking the writer's role"):
             self._drop()
