@@ -109,7 +109,7 @@ class Platform:
         views = Views(database, projector.size)
         channel, metrics, tracing = channel or SideChannel(), Metrics(), tracing or Tracing()
         channel.listener = metrics
-        metrics.watch(Standing(engine, projector, views, channel))
+        metrics.watch(Standing(engine, projector, views, channel, installation.data_dir))
         keys = FileKeyProvider.of(installation)
         keys.protect()
         blobs = FileBlobStore(installation.blobs_dir)

@@ -55,6 +55,21 @@ class FileLock:
             os.close(fd)
 
 
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds the lock of a file; it is not made where there is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock of a file for the length of a block, waiting for it first."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from tensorguard.errors import UsageError
 
-from api.commands import dead_letters, moving
+from api.commands import dead_letters, ledger_status, moving
 from api.commands.common import PLATFORM, AsJson, CommandError, DataDir, Workbench, show, table, workbench
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ NAME = "ledger"
 SIGNER_SECONDS = 30.0
 app = typer.Typer(help="Look at the ledger, export it, prove what is on it.", no_args_is_help=True)
 app.add_typer(dead_letters.app, name=dead_letters.NAME)
+app.command()(ledger_status.status)
 app.command(name="copy")(moving.copy)
 Chain = Annotated[str | None, typer.Option("--chain", help="One chain; all if left out.")]
 

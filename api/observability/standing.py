@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from tensorguard.errors import TensorGuardError
 
+from api.observability.ledger import PROCESSORS, processors, signed_size
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from prometheus_client.core import Metric
 
+    from api.observability.ledger import Position
     from processors.channel import SideChannel
-    from producers.engines.port import LogReader
+    from producers.engines.port import LogEngine
     from projections.projector import Projector
     from projections.queries import Views
 
@@ -30,10 +33,11 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 class Standing:
     """Asks the parts of a server; a part that does not answer leaves its metrics out."""
 
-    reader: LogReader
+    engine: LogEngine
     projector: Projector
     views: Views
     channel: SideChannel
+    data_dir: Path
 
     def describe(self) -> Iterable[Metric]:
         """Nothing before it is asked."""
@@ -41,7 +45,7 @@ class Standing:
 
     def collect(self) -> Iterator[Metric]:
         """Everything that answers."""
-        for part in (self._queue, self._ledger, self._channel_bytes):
+        for part in (self._queue, self._ledger, self._intake, self._processors, self._channel_bytes):
             try:
                 yield from list(part())
             except TensorGuardError:
@@ -56,11 +60,25 @@ class Standing:
         yield GaugeMetricFamily("tensorguard_open_runs", "Runs that take operations.", value=self.views.open_runs())
 
     def _ledger(self) -> Iterator[Metric]:
-        sizes = {chain: self.reader.size(chain) for chain in self.reader.chains()}
+        sizes = self.engine.sizes()
         folded = self.projector.sizes()
         yield _gauge("ledger_records", "Records on the ledger.", sum(sizes.values()))
         yield from _lag("ledger_lag", "the views do not hold yet", sizes, lambda chain: folded.get(chain, 0))
-        yield from _lag("signer_lag", "no checkpoint covers yet", sizes, lambda chain: signed_size(self.reader, chain))
+        yield from _lag("signer_lag", "no checkpoint covers yet", sizes, lambda chain: signed_size(self.engine, chain))
+        yield _gauge("ledger_epoch", "The newest epoch of a writer.", self.engine.epoch())
+
+    def _intake(self) -> Iterator[Metric]:
+        yield _gauge("intake_entries", "Commands that wait for their decision.", self.engine.waiting())
+        yield _gauge("dead_letters", "Commands that could not be decided.", len(self.engine.quarantined()))
+
+    def _processors(self) -> Iterator[Metric]:
+        words, label = "Records that a processor has not read", ["processor"]
+        behind = GaugeMetricFamily("tensorguard_processor_lag_records", f"{words}, over all chains.", labels=label)
+        most = GaugeMetricFamily("tensorguard_processor_lag_records_most", f"{words}, of one chain.", labels=label)
+        for processor, lags in _by_processor(processors(self.engine.sizes(), self.data_dir)).items():
+            behind.add_metric([processor], max(sum(lag.values()) for lag in lags))
+            most.add_metric([processor], max(max(lag.values(), default=0) for lag in lags))
+        yield from (behind, most)
 
     def _channel_bytes(self) -> Iterator[Metric]:
         held = GaugeMetricFamily("tensorguard_side_channel_held_bytes", "Bytes in memory.", labels=["what"])
@@ -69,10 +87,13 @@ class Standing:
         yield held
 
 
-def signed_size(reader: LogReader, chain: str) -> int:
-    """The size that the newest published checkpoint of a chain speaks of; 0 without one. Nothing is verified."""
-    note = reader.checkpoint(chain)
-    return int(note.split(b"\n", 2)[1]) if note else 0
+def _by_processor(positions: Iterable[Position]) -> dict[str, list[Mapping[str, int]]]:
+    """The lags of each processor's processes. One that does not run has none: a figure would be made up."""
+    found: dict[str, list[Mapping[str, int]]] = {}
+    for position in positions:
+        if position.lag is not None and position.reader in PROCESSORS:
+            found.setdefault(position.reader, []).append(position.lag)
+    return found
 
 
 def _lag(name: str, words: str, sizes: Mapping[str, int], reached: Callable[[str], int]) -> Iterator[Metric]:

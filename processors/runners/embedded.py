@@ -18,6 +18,7 @@ from tensorguard.ledger.record import outcome_id
 from processors.base import Settling
 from producers.feed import Feed
 from producers.identities import make_envelope
+from producers.positions import PositionFile
 from producers.submitter import Submitter
 
 if TYPE_CHECKING:
@@ -45,13 +46,23 @@ class EmbeddedRunner:
         self._submitter = Submitter(installation, engine)
         self._feed = Feed(engine, events=frozenset().union(*(processor.events for processor in self._processors)))
         self._pending: deque[tuple[str, Intent]] = deque()
+        names = [processor.name for processor in self._processors]
+        self._position = PositionFile(installation.data_dir, names, installation.clock)
 
     def run(self, stop: threading.Event) -> None:
         """Feed processors until ``stop`` is set. What could not be sent is tried again, in order."""
+        try:
+            self._run(stop)
+        finally:
+            self._position.close()
+
+    def _run(self, stop: threading.Event) -> None:
         failures = 0
         while not stop.is_set():
             try:
-                if not self.step():
+                busy = self.step()
+                self._position.note(self._feed.positions)
+                if not busy:
                     self._feed.wait(WAIT_SECONDS)
                 failures = 0
             except (TensorGuardError, OSError) as error:

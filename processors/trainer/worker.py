@@ -32,6 +32,7 @@ from processors.trainer.suspects import Suspects
 from processors.trainer.turns import Turns
 from processors.trainer.watch import REPLAY, Watch
 from producers.feed import Feed
+from producers.positions import PositionFile
 from producers.submitter import Submitter
 from schemas import commands as c
 from schemas import events as e
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from producers.telemetry.traces import Tracing
     from schemas.base import Command
 
+NAME = "trainer"
 WAIT_SECONDS = 0.5
 LEASE_LOST = frozenset({"stale_lease", "wrong_worker", "no_lease", "forbidden"})
 log = structlog.get_logger(__name__)
@@ -74,6 +76,7 @@ class Worker:
         self._clock = installation.clock
         self._seconds = seconds
         self._feed = Feed(engine)
+        self._position = PositionFile(installation.data_dir, [NAME], installation.clock)
         self._runs = Runs()
         self._live: dict[tuple[str, str], LiveRun] = {}
         self._turns = Turns()
@@ -111,11 +114,13 @@ class Worker:
         except ChannelClosedError:
             log.info("server_gone")
         finally:
+            self._position.close()
             self._automatic.finish()
 
     def _turn(self) -> None:
         """Read what is new, execute one operation or a slice of the samples under way, else wait."""
         self._catch_up()
+        self._position.note(self._feed.positions)
         self._watch.tell()
         self._automatic.start_due(self._live.values())
         if self._outbox.full:

@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
+from api.observability.ledger import PROCESSORS, LedgerStanding, look
+from producers.installation import Installation
 from tests.support.server import LiveServer, tensorguard, tensorguard_json
 from tests.support.tiny_model import VOCABULARY, build_tiny_model
 
@@ -155,6 +157,22 @@ def test_the_ledger_is_read_and_proven_beside_a_running_server(
     assert tensorguard_json("audit", "verify", export, "--decisions")["verified"]
 
 
+def standing(live: LiveServer) -> LedgerStanding:
+    with contextlib.closing(Installation.open(live.data_dir)) as installation:
+        return look(installation, installation.engine())
+
+
+def test_every_processor_of_a_running_server_says_how_far_it_has_read(live: LiveServer, client: httpx.Client) -> None:
+    found = standing(live)
+    assert found.sequencer_runs
+    assert {at.reader for at in found.positions if at.process is not None} == set(PROCESSORS)
+    assert all(at.total is not None for at in found.positions)
+    assert {each.signed_size > 0 for each in found.chains} == {True}
+    key = tensorguard_json("keys", "issue", "--data-dir", live.data_dir, "--tenant", "op", "--scope", "metrics")
+    page = httpx.get(f"{live.url}/metrics", headers={"Authorization": f"Bearer {key['api_key']}"}).text
+    assert all(f'tensorguard_processor_lag_records{{processor="{name}"}}' in page for name in PROCESSORS)
+
+
 def test_views_are_not_rebuilt_under_a_running_server(live: LiveServer, client: httpx.Client) -> None:
     refused = tensorguard("projections", "rebuild", "--data-dir", live.data_dir, check=False)
     assert refused.returncode == 1
@@ -174,6 +192,9 @@ def test_children_do_not_outlive_a_killed_server(live: LiveServer) -> None:
     watched = [os.pidfd_open(pid) for pid in children(live)]
     live.kill()
     assert all(has_ended(descriptor) for descriptor in watched)
+    found = standing(live)
+    assert not found.sequencer_runs
+    assert {at.reader for at in found.positions if at.total is not None} == {"signer", "views"}
 
 
 def test_a_server_ends_cleanly_within_ten_seconds(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from processors.channel import ChannelClient, SideChannel
 from processors.errors import ChannelError
 from processors.measures import Measures, Meter
 from processors.trainer.watch import KINDS
+from producers.engines.port import Commit, Quarantined
+from producers.positions import PositionFile
 from schemas import events
 from tests.support.doors import OTHER, TENANT, Doors
 from tests.support.tiny_model import build_tiny_model
@@ -92,6 +94,33 @@ def test_work_moves_the_figures_by_as_much_as_was_done(doors: Doors) -> None:
     assert done.value("ledger_lag_records") == 0
     assert done.value("signer_lag_records") == done.value("ledger_records") > 0  # nobody signs here
     assert 0 < done.value("signer_lag_records_most") < done.value("signer_lag_records")
+    assert done.value("ledger_epoch") == doors.platform.engine.epoch() > 0
+
+
+def test_a_processor_that_does_not_run_has_no_sample(doors: Doors) -> None:
+    engine, folder = doors.platform.engine, doors.platform.installation.data_dir
+    assert "tensorguard_processor_lag_records{" not in scrape(doors).text
+    files = [PositionFile(folder, ["packager", "exporter"], lambda: 1), PositionFile(folder, ["packager"], lambda: 1)]
+    sizes = engine.sizes()
+    files[0].note(sizes)
+    files[1].note({**sizes, "platform": sizes["platform"] - 2, TENANT: sizes[TENANT] - 3})
+    found = scrape(doors)
+    new = sum(engine.sizes().values()) - sum(sizes.values())  # the key of that scrape
+    assert found.value("processor_lag_records", processor="packager") == 5 + new
+    assert found.value("processor_lag_records_most", processor="packager") >= 3
+    assert found.value("processor_lag_records", processor="exporter") == new
+    for file in files:
+        file.close()
+    assert "tensorguard_processor_lag_records{" not in scrape(doors).text
+
+
+def test_what_waits_and_what_was_set_aside_is_counted(doors: Doors) -> None:
+    engine = doors.platform.engine
+    position = engine.submit([b"no command"])[0]
+    letters = [Quarantined(position, "undecidable", 1)]
+    engine.commit(Commit(engine.epoch(), intake_position=position, quarantined=letters))
+    found = scrape(doors)
+    assert (found.value("dead_letters"), found.value("intake_entries")) == (1, 0)
 
 
 def test_requests_are_counted_by_template_and_status_and_rejections_by_code(doors: Doors) -> None:

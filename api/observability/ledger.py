@@ -1,0 +1,163 @@
+"""Where the ledger stands: each chain's head and what of it is signed, who reads how far, what waits or was set aside.
+
+Nothing here needs a server. What no running process says is said to be unknown, never 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tensorguard.ledger.errors import LedgerError
+from tensorguard.ledger.record import decode_meta, decode_record
+
+from producers.locks import is_locked
+from producers.positions import readers
+from projections.errors import ProjectionError
+from projections.watermarks import watermarks
+from schemas.codec import event_schema
+from schemas.events import EpochOpened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from producers.engines.port import LogEngine, LogReader
+    from producers.installation import Installation
+
+SIGNER, VIEWS = "signer", "views"
+PROCESSORS = ("dispatcher", "retention", "trainer", "packager", "exporter")
+"""The processors that a server runs. What each has read is in its memory, so one that does not run has no position."""
+_OPENING = 3
+"""An epoch's first records in a chain: its ``EpochOpened``, in a new chain behind the ``ChainOpened``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far one reader of the ledger is behind it, by chain; None where nobody can say.
+
+    ``process`` is ``host/pid`` of a processor that runs; None otherwise, and for the signer and the views, whose
+    position outlives them. ``noted_at``: when a processor said so, in microseconds since the epoch.
+    """
+
+    reader: str
+    lag: Mapping[str, int] | None
+    process: str | None = None
+    noted_at: int | None = None
+
+    @property
+    def total(self) -> int | None:
+        """Records behind, over all chains."""
+        return None if self.lag is None else sum(self.lag.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ChainStanding:
+    """A chain: its records, those that the newest published checkpoint covers, its newest writer's epoch and name."""
+
+    chain: str
+    size: int
+    signed_size: int
+    epoch: int | None
+    written_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerStanding:
+    """A ledger at one moment. ``epoch`` is the newest that was opened; no chain need have a record of it yet."""
+
+    epoch: int
+    sequencer_runs: bool
+    waiting: int
+    dead_letters: int
+    chains: tuple[ChainStanding, ...]
+    positions: tuple[Position, ...]
+
+    def written_by(self) -> str | None:
+        """Who opened the newest epoch, if a chain says so."""
+        return next((each.written_by for each in self.chains if each.epoch == self.epoch), None)
+
+    def lag_of(self, chain: str) -> dict[str, int | None]:
+        """How far each reader is behind in a chain; of several processes of one processor the last."""
+        found: dict[str, int | None] = {}
+        for position in self.positions:
+            behind = None if position.lag is None else position.lag[chain]
+            before = found.get(position.reader)
+            found[position.reader] = behind if before is None else max(before, behind or 0)
+        return found
+
+
+def look(installation: Installation, engine: LogEngine) -> LedgerStanding:
+    """How things stand. Heads are taken first, so that a reader that goes on meanwhile is not behind for that."""
+    sizes = dict(sorted(engine.sizes().items()))
+    return LedgerStanding(
+        epoch=engine.epoch(),
+        sequencer_runs=is_locked(installation.data_dir / "run" / "sequencer.lock"),
+        waiting=engine.waiting(),
+        dead_letters=len(engine.quarantined()),
+        chains=tuple(_chain(engine, chain, size) for chain, size in sizes.items()),
+        positions=(
+            Position(SIGNER, _behind(sizes, {chain: signed_size(engine, chain) for chain in sizes})),
+            Position(VIEWS, _views(sizes, installation.views_path)),
+            *processors(sizes, installation.data_dir),
+        ),
+    )
+
+
+def processors(sizes: Mapping[str, int], data_dir: Path) -> Iterator[Position]:
+    """How far each process of each processor is behind; one that does not run has a position without a lag."""
+    running = [(name, reader) for reader in readers(data_dir) for name in reader.processors]
+    for name in dict.fromkeys((*PROCESSORS, *(name for name, _ in running))):
+        there = [reader for each, reader in running if each == name]
+        for reader in there:
+            yield Position(name, _behind(sizes, reader.positions), reader.process, reader.noted_at)
+        if not there:
+            yield Position(name, None)
+
+
+def signed_size(reader: LogReader, chain: str) -> int:
+    """The size that the newest published checkpoint of a chain speaks of; 0 without one. Nothing is verified."""
+    note = reader.checkpoint(chain)
+    return int(note.split(b"\n", 2)[1]) if note else 0
+
+
+def _views(sizes: Mapping[str, int], path: Path) -> dict[str, int] | None:
+    try:
+        marks = watermarks(path)
+    except ProjectionError:
+        return None
+    return None if marks is None else _behind(sizes, marks)
+
+
+def _behind(sizes: Mapping[str, int], reached: Mapping[str, int]) -> dict[str, int]:
+    return {chain: max(0, size - reached.get(chain, 0)) for chain, size in sizes.items()}
+
+
+def _chain(reader: LogReader, chain: str, size: int) -> ChainStanding:
+    try:
+        epoch, writer = _newest_writer(reader, chain, size)
+    except LedgerError:
+        epoch, writer = None, None  # A damaged chain: `audit verify` says more of it.
+    return ChainStanding(chain, size, signed_size(reader, chain), epoch, writer)
+
+
+def _newest_writer(reader: LogReader, chain: str, size: int) -> tuple[int | None, str | None]:
+    """The epoch of a chain's last record and who opened it; epochs never step back, so its first record is bisected."""
+    if not size:
+        return None, None
+    newest = _epoch(reader, chain, size - 1)
+    first, end = 0, size - 1
+    while first < end:
+        middle = (first + end) // 2
+        first, end = (first, middle) if _epoch(reader, chain, middle) == newest else (middle + 1, end)
+    schema = event_schema(EpochOpened.__name__)
+    for data in reader.read(chain, first, _OPENING):
+        if decode_meta(data).schema == schema.digest:
+            return newest, str(decode_record(data, {schema.digest: schema.text}).body["writer"])
+    return newest, None
+
+
+def _epoch(reader: LogReader, chain: str, seq: int) -> int | None:
+    for data in reader.read(chain, seq, 1):
+        return decode_meta(data).epoch
+    return None
