@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What librdkafka itself says of connections and retries; errors that matter are raised as ours.
+# What librdkafka itself says of connections and retries is kept for who asks: errors that matter are raised as ours.
 _CLIENT_LOG = logging.getLogger("librdkafka")
+_CLIENT_LOG.addHandler(logging.NullHandler())
+_CLIENT_LOG.propagate = False
 
+_WARNINGS = 4
 FETCH_WAIT_MS = 100
 TRANSACTION_MS = 30_000
 DELIVERY_MS = 30_000
@@ -99,4 +102,4 @@ class KafkaConfig:
 
     def _shared(self, without: frozenset[str]) -> dict[str, Any]:
         chosen = {name: value for name, value in self.options.items() if name not in without | _OWN}
-        return {"bootstrap.servers": self.servers, "logger": _CLIENT_LOG, **chosen}
+        return {"bootstrap.servers": self.servers, "logger": _CLIENT_LOG, "log_level": _WARNINGS, **chosen}

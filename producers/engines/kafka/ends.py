@@ -27,7 +27,12 @@ _PASSING = frozenset(
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError._TRANSPORT,  # noqa: SLF001 -- librdkafka's own errors are called so
     }
 )
 
@@ -60,6 +65,8 @@ class Ends:
                     if reason_of(error).code() not in _PASSING or time.monotonic() > deadline:
                         raise
                 self._state.pause(_AGAIN_SECONDS)
+                # A client that asks for ends alone would go on with the leader that it knew before.
+                self._admin.list_topics(timeout=_SECONDS)
 
     def _ask_once(self, places: Collection[Place], isolation: IsolationLevel) -> dict[Place, int]:
         asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}

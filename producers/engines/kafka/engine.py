@@ -267,8 +267,8 @@ class KafkaEngine:
 
     def _follower(self) -> Follower:
         with self._opening:
+            self._still_open()
             if self._following is None:
-                self._still_open()
                 self._following = Follower(self._config, self._topics, self._ends, self._state)
             return self._following
 

@@ -7,7 +7,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from tensorguard.ledger.errors import LedgerError
 
+from producers.engines.errors import LedgerDamagedError
 from producers.engines.group import GroupCommit
 from producers.engines.kafka import messages
 from producers.engines.kafka.ends import Ends, Place
@@ -82,8 +84,12 @@ class Follower:
 
     def _take(self, batch: Sequence[Message]) -> None:
         with self._state.changed:
-            for message in batch:
-                self._take_one(message)
+            try:
+                for message in batch:
+                    self._take_one(message)
+            except (LedgerError, ValueError):
+                # What one of ours did not write would be silently missed from here on: better to know nothing at all.
+                self._state.failure = LedgerDamagedError("A topic beside the ledger holds a message that is not ours.")
             self._state.changed.notify_all()
 
     def _take_one(self, message: Message) -> None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from producers.engines.errors import LedgerDamagedError
-from producers.engines.kafka.errors import BrokerError, typed_errors
+from producers.engines.kafka.errors import BrokerError, reason_of, typed_errors
 from producers.engines.kafka.index import NEAR, Index
 
 if TYPE_CHECKING:
@@ -146,7 +146,8 @@ class Records:
 
     def _seek(self, stream: _Stream, wanted: int, size: int, deadline: float) -> None:
         """Have the consumer stand at a record, or a little before it."""
-        low, high = (0, 0) if wanted == 0 else stream.index.gaps(wanted, size, self._end(stream))
+        low, high = stream.index.gaps(wanted, size, self._end(stream))
+        high = high if wanted else low
         while high - low > NEAR:
             middle = (low + high) // 2
             met = self._first(stream, wanted + middle, deadline)
@@ -165,7 +166,12 @@ class Records:
 
     def _end(self, stream: _Stream) -> int:
         place = TopicPartition(self._topics.ledger(stream.chain), 0)
-        return int(self._opened().get_watermark_offsets(place, timeout=_SECONDS)[1])
+        try:
+            return int(self._opened().get_watermark_offsets(place, timeout=_SECONDS)[1])
+        except KafkaException as error:
+            if reason_of(error).code() in _GONE:
+                raise LedgerDamagedError(f"The topic of chain {stream.chain!r} is gone from Kafka.") from error
+            raise
 
     def _opened(self) -> Consumer:
         if self._closed():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ _FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes"
 # Small segments: a reader's start reads all of a compacted topic, and the newest segment is never compacted.
 _NEWEST = {"cleanup.policy": "compact", "segment.bytes": "16777216", "min.cleanable.dirty.ratio": "0.1"}
 _SECONDS = 30.0
+_CONNECT_SECONDS = 10.0
+_AGAIN_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -94,31 +97,35 @@ class TopicMaker:
         wanted = {topic.name: topic for topic in topics}
         with typed_errors("making topics"):
             existing = self._existing()
-            self._make([topic for name, topic in wanted.items() if name not in existing])
-            found = {name: count for name, count in existing.items() if name in wanted}
-            self._check([wanted[name] for name in found], found)
+            made = self._make([topic for name, topic in wanted.items() if name not in existing])
+            self._check([topic for name, topic in wanted.items() if name not in made])
 
     def _existing(self) -> dict[str, int]:
-        listed = self.admin.list_topics(timeout=_SECONDS).topics
+        listed = self.admin.list_topics(timeout=_CONNECT_SECONDS).topics
         return {name: len(topic.partitions) for name, topic in listed.items()}
 
-    def _make(self, topics: list[Topic]) -> None:
+    def _make(self, topics: list[Topic]) -> set[str]:
+        """Make topics; the names of those that nobody else has made meanwhile."""
         if not topics:
-            return
+            return set()
         new = [
             NewTopic(t.name, num_partitions=t.partitions, replication_factor=self._replication, config=dict(t.settings))
             for t in topics
         ]
-        for made in self.admin.create_topics(new, operation_timeout=_SECONDS).values():
+        made = set()
+        for name, making in self.admin.create_topics(new, operation_timeout=_SECONDS).items():
             try:
-                made.result(_SECONDS)
+                making.result(_SECONDS)
+                made.add(name)
             except KafkaException as error:
                 if reason_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
+        return made
 
-    def _check(self, topics: list[Topic], partitions: Mapping[str, int]) -> None:
+    def _check(self, topics: list[Topic]) -> None:
         if not topics:
             return
+        partitions = self._partitions([topic.name for topic in topics])
         resources = [ConfigResource(ResourceType.TOPIC, topic.name) for topic in topics]
         described = self.admin.describe_configs(resources)
         for topic, resource in zip(topics, resources, strict=True):
@@ -127,6 +134,15 @@ class TopicMaker:
             except TimeoutError as error:
                 raise BrokerError("Kafka does not tell the settings of its topics.") from error
             _hold(topic, {name: entry.value for name, entry in settings.items()}, partitions[topic.name])
+
+    def _partitions(self, names: list[str]) -> dict[str, int]:
+        """How many partitions topics have; one that was made a moment ago is not known to every broker yet."""
+        deadline = time.monotonic() + _CONNECT_SECONDS
+        while any(name not in (existing := self._existing()) for name in names):
+            if time.monotonic() > deadline:
+                raise BrokerError("Kafka does not list the topics that it says there are.")
+            time.sleep(_AGAIN_SECONDS)
+        return existing
 
 
 def _hold(topic: Topic, settings: Mapping[str, str | None], partitions: int) -> None:

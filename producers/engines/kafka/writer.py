@@ -114,7 +114,7 @@ class Writer:
             letters = [(letter, self._data_of(letter.position)) for letter in commit.quarantined]
             try:
                 heads = self._write(producer, commit, letters)
-            except (KafkaException, EngineError) as error:
+            except BaseException as error:
                 self._drop()
                 if isinstance(error, KafkaException):
                     raise translated(error, "beginning a transaction") from error
