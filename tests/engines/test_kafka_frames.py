@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from tensorguard.ledger import format as fmt
 from tensorguard.ledger.record import Meta, encode_record
 
 from producers.engines.kafka import KafkaConfig, KafkaEngine
-from producers.engines.kafka.framing import schema_fingerprint
+from producers.engines.kafka.framing import MalformedFrameError, schema_fingerprint
 from producers.engines.kafka.registry import RegistryUnavailableError, SchemaRegistry
 from producers.engines.port import Append, Commit
 from schemas.codec import event_schema
@@ -82,6 +82,24 @@ def test_a_writer_without_its_registry_does_not_start_and_fences_nobody(opened: 
         opened(away).open_epoch()
     running.commit(Commit(epoch, [Append("acme", 0, RECORDS)]))
     assert list(opened(away).read("acme", 0, 9)) == RECORDS
+
+
+def test_a_message_in_no_frame_stops_who_reads_it_and_nobody_else(opened: Opened) -> None:
+    config = broker().config()
+    engine = opened(config)
+    epoch = engine.open_epoch()
+    engine.commit(Commit(epoch, [Append("acme", 0, RECORDS[:1]), Append("beta", 0, RECORDS)]))
+    intruder = Producer({"bootstrap.servers": config.servers})
+    intruder.produce(f"{config.prefix}.ledger.acme", b"forged", b"1")
+    intruder.flush(30)
+    engine.commit(Commit(epoch, [Append("acme", 1, RECORDS[1:])]))
+    reader = opened(config)
+    for _ in range(2):
+        assert list(reader.read("acme", 0, 1)) == RECORDS[:1]
+        assert list(reader.read("beta", 0, 9)) == RECORDS
+        for start in (0, 1):
+            with pytest.raises(MalformedFrameError):
+                reader.read("acme", start, 2)
 
 
 def test_another_builds_record_is_framed_by_what_its_chain_registered_long_ago(opened: Opened) -> None:

@@ -17,7 +17,7 @@ from tensorguard.ledger import avro
 from tensorguard.ledger import format as fmt
 from tensorguard.ledger.record import Meta, decode_meta, decode_record
 
-from producers.engines.errors import EngineError
+from producers.engines.errors import EngineError, LedgerDamagedError
 from schemas.codec import EVENTS, event_schema
 from schemas.events import SchemaRegistered
 
@@ -28,7 +28,7 @@ _PREV_HASH_BYTES, _DIGEST_BYTES = 32, 32
 _REGISTERED = event_schema(SchemaRegistered.__name__).digest
 
 
-class MalformedFrameError(EngineError):
+class MalformedFrameError(LedgerDamagedError):
     """A message of a ledger topic is no framed record."""
 
     code = "malformed_frame"

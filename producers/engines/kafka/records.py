@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from producers.engines.errors import LedgerDamagedError
+from producers.engines.errors import EngineError, LedgerDamagedError
 from producers.engines.kafka.errors import BrokerError, reason_of, typed_errors
 from producers.engines.kafka.index import NEAR, Index
 
@@ -31,7 +31,10 @@ _SECONDS = 30.0
 
 @dataclass
 class _Stream:
-    """What is held of one chain: records ``first`` up to ``next``, and whether the consumer brings more."""
+    """What is held of one chain: records ``first`` up to ``next``, and whether the consumer brings more.
+
+    ``fault``: why it brings no more behind them; that is told to who reads on, and to nobody else.
+    """
 
     chain: str
     first: int = 0
@@ -41,6 +44,7 @@ class _Stream:
     held: int = 0
     assigned: bool = False
     ended: bool = False
+    fault: EngineError | None = None
     index: Index = field(default_factory=Index)
     read_at: float = 0.0
 
@@ -128,6 +132,8 @@ class Records:
     def _collect(self, stream: _Stream, start: int, end: int, size: int) -> list[bytes]:
         found: list[bytes] = []
         deadline = time.monotonic() + _SECONDS
+        if not stream.has(start):
+            stream.fault = None
         while start + len(found) < end:
             wanted = start + len(found)
             if stream.has(wanted):
@@ -135,6 +141,8 @@ class Records:
                 stream.trim()
                 deadline = time.monotonic() + _SECONDS
                 continue
+            if stream.fault is not None:
+                raise stream.fault
             if not self._brings(stream, wanted):
                 self._seek(stream, wanted, size, deadline)
             self._pump(stream, deadline)
@@ -204,9 +212,16 @@ class Records:
         for message in (first, *consumer.consume(_BATCH, 0)):
             stream = self._by_topic.get(str(message.topic()))
             if stream is not None and stream.assigned:
-                self._take(stream, message)
+                self._take_or_stop(stream, message)
                 if stream is not wanting and (len(stream.window) > _WINDOW_RECORDS or stream.held > _WINDOW_BYTES):
                     self._unassign(stream)
+
+    def _take_or_stop(self, stream: _Stream, message: Message) -> None:
+        try:
+            self._take(stream, message)
+        except EngineError as fault:
+            self._unassign(stream)
+            stream.fault, stream.ended = fault, True
 
     def _take(self, stream: _Stream, message: Message) -> None:
         error = message.error()
@@ -215,7 +230,6 @@ class Records:
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- librdkafka's own errors are called so
             stream.ended = True
         elif error.code() in _GONE:
-            self._unassign(stream)
             raise LedgerDamagedError(f"Records of chain {stream.chain!r} are gone from Kafka ({error.name()}).")
         elif not error.retriable():
             raise BrokerError(f"Chain {stream.chain!r} cannot be read ({error.name()}).")
@@ -223,14 +237,14 @@ class Records:
     def _take_record(self, stream: _Stream, message: Message) -> None:
         key, value, offset = bytes(message.key() or b""), message.value(), int(message.offset() or 0)
         if not key.isdigit() or value is None or stream.next not in (None, int(key)):
-            self._unassign(stream)
             raise LedgerDamagedError(
                 f"Topic {message.topic()} holds a message at {offset} that is not the next record."
             )
+        record = self._framer.record(bytes(value))
         if stream.next is None:
             stream.first_offset = offset
         stream.index.note(int(key), offset)
-        stream.add(int(key), self._framer.record(bytes(value)))
+        stream.add(int(key), record)
 
     def _bound(self) -> None:
         """Forget the windows of those chains that were read longest ago, when all together hold too much."""
