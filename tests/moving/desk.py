@@ -71,12 +71,12 @@ class Breaking:
 class Desk:
     """The data dir's ledger (``here``), and another place (``there``)."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, there: LogEngine | None = None) -> None:
         self.folder = folder
         self.ledger = Ledger(folder / "data")
         self.installation = self.ledger.installation
         self.here: LogEngine = self.ledger.engine
-        self.there: LogEngine = SqliteEngine(folder / "there" / "ledger.db")
+        self.there: LogEngine = there or SqliteEngine(folder / "there" / "ledger.db")
         self.fuse = Fuse()
 
     def mover(
