@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from producers.engines.port import LogEngine
-    from producers.moving import Moved, Mover
+    from producers.moving import End, Moved, Mover
     from producers.moving.survey import Chain
 
 
@@ -55,33 +55,36 @@ def _mover(data_dir: Path, source: str, destination: str, *, locked: bool) -> It
     from api.signing import sign_at  # noqa: PLC0415 -- light start
     from producers.moving import Mover  # noqa: PLC0415
 
+    _check_places(source, destination)
     with (
         installation_at(data_dir) as installation,
-        closing(_opened(data_dir, source, existing=True)) as here,
-        closing(_opened(data_dir, destination, other_than=source)) as there,
+        closing(_end(data_dir, source)) as here,
+        closing(_end(data_dir, destination)) as there,
     ):
 
         def sign(engine: LogEngine) -> None:
-            sign_at(data_dir, source if engine is here else destination, locked=locked)
+            sign_at(data_dir, source if engine is here.engine else destination, locked=locked)
 
         yield Mover(installation, here, there, sign)
 
 
-def _opened(data_dir: Path, url: str, *, existing: bool = False, other_than: str = "") -> LogEngine:
+def _check_places(source: str, destination: str) -> None:
+    from producers.settings.values import SQLITE, path_of  # noqa: PLC0415 -- light start
+
+    paths = [path_of(url).resolve() if url.startswith(SQLITE) else url for url in (source, destination)]
+    if paths[0] == paths[1]:
+        raise UsageError("--from and --to are one place.")
+    if source.startswith(SQLITE) and not path_of(source).is_file():
+        raise UsageError(f"There is no ledger at {source}.")
+
+
+def _end(data_dir: Path, url: str) -> End:
     from producers.engines.opening import open_engine  # noqa: PLC0415 -- light start
+    from producers.moving import End  # noqa: PLC0415
     from producers.settings import read  # noqa: PLC0415
-    from producers.settings.values import SQLITE, path_of  # noqa: PLC0415
 
     settings = read(data_dir, {"log_url": url}).settings
-    if url.startswith(SQLITE):
-        path = path_of(url)
-        if existing and not path.is_file():
-            raise UsageError(f"There is no ledger at {url}.")
-        if other_than.startswith(SQLITE) and path.resolve() == path_of(other_than).resolve():
-            raise UsageError("--from and --to are one place.")
-    elif url == other_than:
-        raise UsageError("--from and --to are one place.")
-    return open_engine(settings, data_dir)
+    return End(lambda _: open_engine(settings, data_dir))
 
 
 def _show_copy(chains: Sequence[Chain], *, as_json: bool) -> None:

@@ -42,6 +42,13 @@ class DestinationDiffersError(CopyError):
     next_step = "Nothing was written. Name an empty destination, or the one that an earlier copy of it went to."
 
 
+class TooFewPartitionsError(CopyError):
+    """The destination's intake has fewer partitions than the chains belong to."""
+
+    code = "copy_partitions"
+    next_step = "Nothing was written. Make the destination with as many intake partitions as the source has, or one."
+
+
 class CopyDamagedError(CopyError):
     """The destination does not give back what was written to it."""
 

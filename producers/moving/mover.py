@@ -1,9 +1,10 @@
 """Copying a whole ledger, and moving it: what is done in which order, so that a break at any point can be taken up.
 
 A copy only reads the source. A move decides all that waits, copies, ends every chain of the source in one commit
-(``LedgerMoved``), copies that too, and goes on with every chain of the destination in one commit (``LedgerContinued``).
-Between those two commits nobody writes; behind the first one the source never goes on, behind the second one the
-destination does. A move that was broken off is the same move when it is started again: the records say how far it came.
+(``LedgerMoved``), copies that too, and goes on with every chain of the destination in one commit (``LedgerContinued``);
+with several intake partitions there is such a commit for each. Between the two nobody writes a chain; behind the first
+one the source never goes on with it, behind the second one the destination does. A move that was broken off is the same
+move when it is started again: the records say how far it came.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from producers.deciders.registry import stream_of
 from producers.home import read_home, write_home
 from producers.identities import make_envelope
 from producers.moving.errors import DestinationDiffersError, SourceEmptyError
-from producers.moving.survey import moved_to, survey
+from producers.moving.survey import moved_to, partition_of, survey
 from producers.moving.transfer import publish, transfer
 from producers.sequencer import Sequencer, SequencerLock
 from producers.sequencer.place import Place
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from producers.engines.port import LogEngine
     from producers.installation import Installation
+    from producers.moving.ends import End
     from producers.moving.survey import Chain
     from schemas.base import Command
 
@@ -56,13 +58,15 @@ class Mover:
     def __init__(
         self,
         installation: Installation,
-        source: LogEngine,
-        destination: LogEngine,
+        source: End,
+        destination: End,
         sign: Callable[[LogEngine], None],
     ) -> None:
         self._installation = installation
-        self._source = source
-        self._destination = destination
+        self._from = source
+        self._to = destination
+        self._source = source.engine
+        self._destination = destination.engine
         self._sign = sign
 
     def copy(self) -> Sequence[Chain]:
@@ -119,10 +123,14 @@ class Mover:
         root = trust.parse(self._installation.trust_root_path.read_bytes())
         chains = [survey(self._source, self._destination, name, root) for name in self._source.chains()]
         self._check_beyond(chains)
-        if lacking := [chain for chain in chains if chain.present < chain.size]:
-            epoch = self._destination.open_epoch()
+        places = {chain.name: self._to.partition_of(chain.name, chain.partition) for chain in chains}
+        lacking = [chain for chain in chains if chain.present < chain.size]
+        for partition in sorted({places[chain.name] for chain in lacking}):
+            writer = self._to.writer(partition)
+            epoch = writer.open_epoch()
             for chain in lacking:
-                transfer(self._source, self._destination, epoch, chain)
+                if places[chain.name] == partition:
+                    transfer(self._source, writer, epoch, chain)
         for chain in chains:
             publish(self._destination, chain)
         return chains
@@ -136,27 +144,37 @@ class Mover:
 
     def _end(self, name: str, ended: dict[str, str | None]) -> None:
         """End every chain of the source, with as little left to copy as can be."""
-        here = Place(read_home(self._installation.data_dir), name)
-        sequencer = Sequencer.of(self._installation, self._source, place=here)
-        sequencer.open()
+        place = Place(read_home(self._installation.data_dir), name)
+        writers = [self._sequencer(self._from, partition, place) for partition in range(self._from.partitions)]
+        for writer in writers:
+            writer.open()
         if not any(ended.values()):
-            _decide_all(sequencer)
+            _decide_all(writers)
             self.copy()
-            _decide_all(sequencer)
+            _decide_all(writers)
         going = [chain for chain, ledger in self._ended().items() if ledger is None]
-        sequencer.decide(self._signed(MoveLedger(name), going))
+        for partition, chains in self._by_partition(self._from, going).items():
+            writers[partition].decide(self._signed(MoveLedger(name), chains))
         self._sign(self._source)
 
     def _go_on(self, name: str) -> None:
         ended = [chain for chain in self._destination.chains() if moved_to(self._destination, chain) == name]
-        if not ended:
-            return
-        if read_home(self._installation.data_dir) == name:
+        if ended and read_home(self._installation.data_dir) == name:
             raise DestinationDiffersError(f"The ledger goes on as {name!r} elsewhere; it was moved there before.")
-        sequencer = Sequencer.of(self._installation, self._destination, place=Place(moving_to=name))
-        sequencer.open()
-        sequencer.decide(self._signed(ContinueLedger(name), ended))
-        sequencer.close()
+        for partition, chains in self._by_partition(self._to, ended).items():
+            writer = self._sequencer(self._to, partition, Place(moving_to=name))
+            writer.open()
+            writer.decide(self._signed(ContinueLedger(name), chains))
+            writer.close()
+
+    def _sequencer(self, end: End, partition: int, place: Place) -> Sequencer:
+        return Sequencer.of(self._installation, end.writer(partition), place=place)
+
+    def _by_partition(self, end: End, chains: Sequence[str]) -> dict[int, list[str]]:
+        found: dict[int, list[str]] = {}
+        for chain in chains:
+            found.setdefault(end.partition_of(chain, partition_of(end.engine, chain)), []).append(chain)
+        return found
 
     def _signed(self, command: Command, chains: Sequence[str]) -> list[bytes]:
         """The authority's command for each chain, all under one signature."""
@@ -170,13 +188,16 @@ class Mover:
 
     def _carry(self) -> int:
         """Hand what came into the source's intake too late to the destination, where a repetition has no effect."""
-        position, carried = self._source.intake_position(), 0
-        while entries := self._source.intake(position, _PAGE):
-            self._destination.submit([entry.data for entry in entries])
-            position, carried = entries[-1].position, carried + len(entries)
+        carried = 0
+        for engine in map(self._from.writer, range(self._from.partitions)):
+            position = engine.intake_position()
+            while entries := engine.intake(position, _PAGE):
+                self._destination.submit([entry.data for entry in entries])
+                position, carried = entries[-1].position, carried + len(entries)
         return carried
 
 
-def _decide_all(sequencer: Sequencer) -> None:
-    while sequencer.step():
-        pass
+def _decide_all(writers: Sequence[Sequencer]) -> None:
+    for writer in writers:
+        while writer.step():
+            pass

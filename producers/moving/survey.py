@@ -30,10 +30,12 @@ _TAIL = 8
 class Chain:
     """A chain of the source that was verified: its size, root and newest checkpoint, and the schemas it registered.
 
-    ``present`` is the number of its records that the destination holds already.
+    ``partition`` is the intake partition that it was opened for; ``present`` is the number of its records that the
+    destination holds already.
     """
 
     name: str
+    partition: int
     size: int
     root: bytes
     note: bytes
@@ -66,7 +68,19 @@ def survey(source: LogReader, destination: LogReader, name: str, root: TrustRoot
     whole = fold.root()
     if fold.findings or fold.roots[signed.size] != signed.root:
         raise SourceUnsoundError(f"The records of chain {name!r} are not those that its checkpoint signs.")
-    return Chain(name, size, whole, note, signed.size, destination.size(name), schemas)
+    return Chain(name, partition_of(source, name), size, whole, note, signed.size, destination.size(name), schemas)
+
+
+def partition_of(reader: LogReader, chain: str) -> int:
+    """The intake partition that a chain was opened for.
+
+    Raises:
+        SourceUnsoundError: its first record does not say.
+    """
+    try:
+        return decode_record(reader.read(chain, 0, 1)[0], {}).field("intake_partition", int)
+    except (LedgerError, IndexError) as error:
+        raise SourceUnsoundError(f"Chain {chain!r} does not begin with its opening.") from error
 
 
 def root_of(reader: LogReader, chain: str, size: int) -> bytes:

@@ -12,7 +12,7 @@ from tensorguard.ledger.verify import Options, verify_export
 
 from producers.decisions import replay
 from producers.engines.sqlite import SqliteEngine
-from producers.moving import Moved, Mover
+from producers.moving import End, Moved, Mover
 from producers.sequencer import Sequencer
 from producers.signer import Signer, SignerHome
 from tests.support.ledgers import Ledger, export, read_all
@@ -82,8 +82,12 @@ class Desk:
     def mover(
         self, source: LogEngine | None = None, destination: LogEngine | None = None, *, signs: bool = True
     ) -> Mover:
-        ends: list[Any] = [Breaking(engine, self.fuse) for engine in (source or self.here, destination or self.there)]
+        ends = [self.end(engine) for engine in (source or self.here, destination or self.there)]
         return Mover(self.installation, ends[0], ends[1], self.sign if signs else lambda _: None)
+
+    def end(self, engine: LogEngine) -> End:
+        breaking: Any = Breaking(engine, self.fuse)
+        return End(lambda _: breaking)
 
     def copy(self) -> Sequence[Chain]:
         return self.mover().copy()
