@@ -332,7 +332,7 @@ def test_a_message_of_somebody_else_beside_the_ledger_is_said_aloud(kafka: Kafka
     intruder.produce(kafka.topics.replies, b"forged", partition=1)
     intruder.flush(SOON)
     with pytest.raises(LedgerDamagedError):
-        kafka.open().sizes()
+        kafka.open().wait({}, SOON)
 
 
 def test_a_chain_whose_topic_is_gone_is_damaged(kafka: Kafka) -> None:
