@@ -68,8 +68,7 @@ class SqliteEngine:
 
     def sizes(self) -> dict[str, int]:
         """The number of committed records of every chain."""
-        with self._store.reading() as db:
-            return dict(db.execute("SELECT name, size FROM chains").fetchall())
+        return self._store.sizes()
 
     def size(self, chain: str) -> int:
         """The number of committed records of a chain; 0 if there is no such chain."""

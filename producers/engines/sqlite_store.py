@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from producers.engines.errors import UnknownFormatError
 from producers.engines.sqlite_errors import typed_errors
+from producers.engines.sqlite_sizes import ChainSizes, read_sizes
 from producers.locks import locked
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class SqliteStore:
             _create(path)
             self._durable = _connect(path, "FULL")
             self._relaxed = _connect(path, "NORMAL")
+            self._sizes = ChainSizes(_connect(path, "NORMAL"))
 
     @contextmanager
     def durable(self) -> Iterator[sqlite3.Connection]:
@@ -79,6 +81,14 @@ class SqliteStore:
                     connection.execute("ROLLBACK")
                 raise
 
+    def sizes(self) -> dict[str, int]:
+        """The number of committed records of every chain."""
+        known = self._sizes.newest()
+        if known is None:  # Closed, and somebody who waited looks for the last time.
+            with self.reading() as connection:
+                return read_sizes(connection)
+        return known
+
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A connection for reads, borrowed for the block."""
@@ -104,6 +114,7 @@ class SqliteStore:
     def close(self) -> None:
         """Close every connection; one that is in use is closed when it is given back."""
         self._closed = True
+        self._sizes.close()
         with self._writing:
             for connection in (*self._idle, self._durable, self._relaxed):
                 connection.close()

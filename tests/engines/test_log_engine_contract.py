@@ -336,6 +336,15 @@ def test_a_reader_who_sees_a_reply_sees_its_records(kit: EngineKit) -> None:
     assert unseen == []
 
 
+def test_every_handle_has_the_sizes_of_the_newest_commit(kit: EngineKit) -> None:
+    writer, readers = kit.open(), [kit.open(), kit.open()]
+    epoch = writer.open_epoch()
+    for number in range(10):
+        writer.commit(Commit(epoch, [Append("acme", number, [R]), Append(f"new-{number}", 0, [R])]))
+        newest = {"acme": number + 1, **{f"new-{each}": 1 for each in range(number + 1)}}
+        assert [dict(handle.sizes()) for handle in (writer, *readers)] == [newest] * 3
+
+
 def test_the_newest_snapshot_is_given_back_as_it_was_stored(kit: EngineKit) -> None:
     engine = kit.open()
     engine.save_snapshot(Snapshot("acme", 10, b"1" * 32, b"old"))

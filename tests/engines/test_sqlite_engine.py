@@ -178,6 +178,36 @@ def test_dead_letters_of_the_format_before_are_taken_over_with_an_unknown_time(t
             assert engine.dead_letter(3) == b"\x00\xff"
 
 
+def test_the_sizes_are_asked_of_the_file_once_after_each_commit_of_whatever_process(tmp_path: Path) -> None:
+    path, asked = tmp_path / "ledger.db", []
+    with contextlib.closing(SqliteEngine(path)) as here, contextlib.closing(SqliteEngine(path)) as there:
+        epoch = there.open_epoch()
+        assert here.sizes() == {}
+        connection = here._store._sizes._connection
+        assert connection is not None
+        connection.set_trace_callback(lambda statement: asked.append(statement.startswith("SELECT")))
+        for size, writer in enumerate((there, here, there, here)):
+            writer.commit(Commit(epoch, [Append("acme", size, [RECORD])]))
+            with ThreadPoolExecutor(4) as pool:
+                assert list(pool.map(lambda _: here.sizes(), range(8))) == [{"acme": size + 1}] * 8
+        assert sum(asked) == 4
+
+
+def test_whoever_has_the_sizes_may_change_them(engine: SqliteEngine) -> None:
+    engine.commit(Commit(engine.open_epoch(), [Append("acme", 0, [RECORD])]))
+    engine.sizes()["acme"] = 7
+    assert engine.sizes() == {"acme": 1}
+
+
+def test_who_waits_while_the_engine_is_closed_learns_that_nothing_came(tmp_path: Path) -> None:
+    engine = SqliteEngine(tmp_path / "ledger.db")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(engine.wait, {}, 20.0)
+        engine.close()
+        assert not waiting.result()
+    assert engine.sizes() == {}
+
+
 def test_a_full_disk_neither_loses_nor_doubles_what_is_retried(engine: SqliteEngine) -> None:
     position = engine.submit([RECORD * 10])[0]
     poisoned = Quarantined(position, "undecidable", 1)
