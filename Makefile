@@ -2,10 +2,12 @@
 #
 #   TG_WHEELS   a folder with a CPU build of PyTorch; without it the index's build is taken (several GB with CUDA)
 #   PYTHON      the interpreter to make .venv with
+#   ENGINE      what keeps the demo's ledger: sqlite, or kafka (starts a broker; needs Java 17 and, once, Maven)
 #   WORKERS     how many files of tests run side by side
 
 PYTHON    ?= python3
 TG_WHEELS ?=
+ENGINE    ?= sqlite
 SEEDS     ?= 50
 WORKERS   ?= 2
 
@@ -13,6 +15,7 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 CODE  := schemas producers processors projections api edge sdk/tensorguard sdk/tg_tinker examples
 LINKS := $(if $(TG_WHEELS),--find-links $(TG_WHEELS))
+DEMO_kafka := --kafka
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -20,7 +23,7 @@ STAMP := $(VENV)/.installed
 
 help:
 	@echo "make setup   install everything into .venv"
-	@echo "make demo    the main job, end to end, on real input (under four minutes)"
+	@echo "make demo    the main job, end to end, on real input (under four minutes); ENGINE=kafka on Kafka"
 	@echo "make test    the whole suite"
 	@echo "make lint    ruff, mypy --strict, import-linter"
 	@echo "make bench   benchmarks: ratios against a named baseline in the same run"
@@ -38,7 +41,7 @@ $(STAMP): pyproject.toml sdk/pyproject.toml constraints.txt
 	touch $@
 
 demo: setup
-	$(BIN)/tensorguard demo
+	$(BIN)/tensorguard demo $(if $(filter sqlite kafka,$(ENGINE)),$(DEMO_$(ENGINE)),$(error ENGINE is sqlite or kafka))
 
 test: setup
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder

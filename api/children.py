@@ -16,7 +16,7 @@ import structlog
 from processors.dispatcher import worker_id
 from processors.trainer.tuning import TUNING
 from producers.settings import child_environment
-from producers.settings.fields import TRAINER
+from producers.settings.about import TRAINER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

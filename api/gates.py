@@ -48,5 +48,5 @@ def unmet(settings: Settings, data_dir: Path) -> Iterator[str]:
 def open_key_files(settings: Settings, data_dir: Path) -> list[Path]:
     """Keys, and folders of keys, that a group or others may read; what is not there yet is made private."""
     below = [data_dir / "signer", data_dir / "keys", *sorted((data_dir / "keys").rglob("*"))]
-    paths = [path for path in (*below, settings.tls_key) if path is not None and path.exists()]
+    paths = [path for path in (*below, settings.tls_key, settings.kafka_ssl_key) if path is not None and path.exists()]
     return [path for path in paths if stat.S_IMODE(path.stat().st_mode) & _OTHERS]

@@ -38,7 +38,7 @@ from producers.errors import InstallationError, WriterActiveError
 from producers.files import replace_file
 from producers.sequencer import Sequencer, SequencerLock
 from producers.settings import read
-from producers.settings.fields import PACKAGER, SERVER, SIGNER
+from producers.settings.about import PACKAGER, SERVER, SIGNER
 from producers.telemetry.traces import Tracing
 from projections.queries import PLATFORM
 from projections.rebuild import keeping_views
@@ -189,7 +189,10 @@ def _uvicorn(platform: Platform, tls: TlsFiles | None) -> uvicorn.Config:
 def _start_parts(stack: ExitStack, platform: Platform, doors: Doors) -> None:
     """Threads and children, from the writer outwards; readiness asks each of them."""
     installation, engine = platform.installation, platform.engine
-    sequencer = Part("sequencer", Sequencer.of(installation, engine, observers=platform.observers).run, doors.fail)
+    sequencers = [
+        Part(f"sequencer-{sequencer.partition}", sequencer.run, doors.fail)
+        for sequencer in _sequencers(stack, platform)
+    ]
     projector = Part("projector", platform.projector.run, doors.fail)
     dispatcher = Dispatcher()
     runner = Part("dispatcher", EmbeddedRunner(installation, engine, [dispatcher]).run, doors.fail)
@@ -205,7 +208,7 @@ def _start_parts(stack: ExitStack, platform: Platform, doors: Doors) -> None:
         EmbeddedRunner(installation, engine, [platform.retention()]).run(stop)
 
     retention = Part("retention", retain, doors.fail)
-    for part in (sequencer, projector, Part("opening", open_platform_chain, doors.fail), runner, retention):
+    for part in (*sequencers, projector, Part("opening", open_platform_chain, doors.fail), runner, retention):
         stack.enter_context(part.running())
     seat = TrainerSeat(installation.data_dir, platform.channel, dispatcher, installation.producer("worker"))
     supervisor = _children(installation.data_dir, seat)
@@ -213,13 +216,23 @@ def _start_parts(stack: ExitStack, platform: Platform, doors: Doors) -> None:
     supervisor.start()
     stack.callback(supervisor.stop, CHILDREN_SECONDS)
     platform.checks.update(
-        sequencer=lambda: sequencer.alive and opened.is_set(),
+        sequencer=lambda: all(part.alive for part in sequencers) and opened.is_set(),
         dispatcher=lambda: runner.alive,
         retention=lambda: retention.alive,
         signer=lambda: engine.checkpoint(PLATFORM) is not None and supervisor.alive("signer"),
         packager=lambda: supervisor.alive("packager"),
         trainer=lambda: seat.ready,
     )
+
+
+def _sequencers(stack: ExitStack, platform: Platform) -> Iterator[Sequencer]:
+    """One for each partition of the intake, each but the first on a handle of its own."""
+    installation, observers = platform.installation, platform.observers
+    yield Sequencer.of(installation, platform.engine, observers=observers)
+    for partition in range(1, installation.settings.intake_partitions):
+        handle = open_engine(installation.settings, installation.data_dir, partition=partition)
+        stack.callback(handle.close)
+        yield Sequencer.of(installation, handle, observers=observers, partition=partition)
 
 
 def _children(data_dir: Path, seat: TrainerSeat) -> Supervisor:

@@ -10,7 +10,7 @@ from tensorguard.errors import TensorGuardError
 
 from producers.locks import FileLock
 from producers.settings import child_environment
-from producers.settings.fields import SIGNER
+from producers.settings.about import SIGNER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

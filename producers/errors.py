@@ -57,6 +57,13 @@ class WriterActiveError(ProducerError):
     next_step = "Use the server that runs on this data dir, or stop it first."
 
 
+class ForeignChainError(ProducerError):
+    """A command came to the sequencer of another intake partition than its chain's."""
+
+    code = "foreign_chain"
+    next_step = "Submit it with this build: it knows the partition of every chain."
+
+
 class ClockError(ProducerError):
     """The clock is too far ahead of the ledger to be believed."""
 

@@ -22,7 +22,7 @@ from producers.identities import ROLES, SEED_BYTES, Producer
 from producers.locks import locked
 from producers.secretfiles import ensure_secret, private_folder, read_secret
 from producers.settings import Settings, child_environment, read
-from producers.settings.fields import SIGNER
+from producers.settings.about import SIGNER
 from producers.trustroot import COMPOSITE_SEED_BYTES, PUBLIC_KEYS_FILE, make_trust_root
 
 if TYPE_CHECKING:

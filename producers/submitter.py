@@ -1,7 +1,9 @@
 """Submitting commands: into the durable intake, and waiting for what was decided.
 
-Somebody decides at any time: the server's sequencer while a server runs, else the submitter itself, under the same
-lock. So a command line tool works on a data dir with or without a server, and never beside the sequencer.
+On an embedded ledger somebody decides at any time: the server's sequencer while a server runs, else the submitter
+itself, under the same lock. So a command line tool works on a data dir with or without a server, and never beside the
+sequencer. A ledger that other machines share is decided by its sequencer alone: taking the writer's role there would
+fence it.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ from producers.deciders.engine import is_chain_name
 from producers.deciders.registry import PLATFORM, stream_of
 from producers.engines.port import REJECTED, LogEngine, Reply
 from producers.errors import NoDecisionError
+from producers.feed import Feed
 from producers.identities import Producer, make_envelope
 from producers.sequencer import Sequencer, SequencerLock
 from producers.trustroot import artifact_public_key, signer_keys
 from schemas.commands import EnrolProducer, PublishArtifactKey, PublishSignerKey, RotateSignerKey
+from schemas.events import ArtifactKeyPublished, ProducerEnrolled, SignerKeyPublished, SignerKeyRotated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,8 +38,13 @@ if TYPE_CHECKING:
     from schemas.base import Command
 
 _ENROLLED = ("gateway", "dispatcher", "worker", "packager", "retention")
+_ENSURED = (ProducerEnrolled, SignerKeyPublished, SignerKeyRotated, ArtifactKeyPublished)
 _LIVENESS_SECONDS = 1.0
 _DONE_BEFORE = "already_exists"
+_START_ONE = (
+    "It is kept for an hour. Start `tensorguard server` with this ledger's TG_LOG_URL, or see why the one that runs is "
+    "not ready; then run this again."
+)
 
 
 class Submitter:
@@ -44,6 +53,7 @@ class Submitter:
     def __init__(self, installation: Installation, engine: LogEngine) -> None:
         self._installation = installation
         self._engine = engine
+        self._may_decide = installation.settings.embedded
         self._lock = SequencerLock(installation.data_dir)
         self._deciding = threading.Lock()
         self._sequencer: Sequencer | None = None
@@ -95,7 +105,10 @@ class Submitter:
             if reply is not None:
                 return reply
             if left <= 0:
-                raise NoDecisionError("The command waits in the intake; nobody has decided it yet.")
+                raise NoDecisionError(
+                    "The command waits in the intake; nobody has decided it yet.",
+                    next_step=None if self._may_decide else _START_ONE,
+                )
 
     def wait_decided(self, position: int, timeout: float = 30) -> None:
         """Wait until the entry at a position of the intake is decided or set aside, at most so many seconds.
@@ -148,17 +161,28 @@ class Submitter:
     def _ensure(self, chain: str, commands: Sequence[Command]) -> None:
         """Have the authority's commands decided once; a command id follows from what it asks for."""
         authority = self._installation.producer("authority")
-        envelopes = [self._authoritys(chain, command, _settled_id(chain, command)) for command in commands]
-        missing = [e for e in envelopes if self._engine.reply(e.command_id, chain) is None]
-        if missing:
+        asked = {_settled_id(chain, command): command for command in commands}
+        unanswered = {each for each in asked if self._engine.reply(each, chain) is None}
+        settled = self._settled(chain, unanswered)
+        envelopes = [self._authoritys(chain, asked[each], each) for each in asked if each not in settled]
+        if missing := [envelope for envelope in envelopes if envelope.command_id in unanswered]:
             self.submit(authority, missing)
-        for command, envelope in zip(commands, envelopes, strict=True):
+        for envelope in envelopes:
+            command = asked[envelope.command_id]
             reply = self.wait(envelope.command_id, chain)
             if reply.outcome == REJECTED and reply.code != _DONE_BEFORE:
                 # An old rejection (of an expired command, say) must not stand in the way for ever.
                 reply = self.submit_and_wait(authority, self._authoritys(chain, command, uuid4().bytes))
             if reply.code != _DONE_BEFORE:
                 reply.raise_for_outcome()
+
+    def _settled(self, chain: str, asked: set[bytes]) -> set[bytes]:
+        """Which of the authority's commands led to what a chain holds: it remembers longer than replies are kept."""
+        found: set[bytes] = set()
+        feed = Feed(self._engine, chains=lambda name: name == chain, events=_ENSURED)
+        while found != asked and (page := feed.poll()):
+            found |= {at.meta.cause for at in page if at.meta.cause in asked}
+        return found
 
     def _authoritys(self, chain: str, command: Command, command_id: bytes) -> Envelope:
         now = self._installation.clock()
@@ -172,6 +196,8 @@ class Submitter:
 
     def _decide_inline(self) -> None:
         """Decide all that waits, if nobody else does."""
+        if not self._may_decide:
+            return
         with self._deciding:
             # Looked at again after the release: what came in just before it is ours to decide as well.
             while self._anything_waits() and self._lock.try_acquire():

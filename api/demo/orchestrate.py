@@ -17,6 +17,7 @@ from tensorguard.errors import UsageError
 from tg_tinker import ServiceClient, TrainingClient
 
 from api.demo import finetune
+from api.demo.broker import ledger_of
 from api.demo.errors import PartFailedError
 from api.demo.processes import Server, make_base_model, tensorguard
 from api.demo.report import Head, Replay, Report, SampleBeforeAfter, fall_percent
@@ -64,6 +65,11 @@ class Places:
         return self.root / "ledger-export"
 
     @property
+    def broker(self) -> Path:
+        """The data and the log of its Kafka broker, where it starts one."""
+        return self.root / "kafka"
+
+    @property
     def log(self) -> Path:
         """What the processes say."""
         return self.root / "demo.log"
@@ -84,15 +90,20 @@ class Outcome:
     samples: Sequence[SampleBeforeAfter]
 
 
-def run(root: Path, text: Path | None, screen: Screen, scale: Scale | None = None) -> Report:
-    """The whole demo; what it leaves lies below ``root``.
+def run(root: Path, text: Path | None, screen: Screen, scale: Scale | None = None, *, kafka: bool = False) -> Report:
+    """The whole demo; what it leaves lies below ``root``. With ``kafka`` its ledger is on Kafka.
 
     Raises:
         DemoError: a part failed.
         UsageError: ``root`` holds something else.
     """
-    places, scale = Places(root.resolve()), scale or Scale()
+    places = Places(root.resolve())
     _clear(places.root)
+    with ledger_of(places.data, places.broker, screen, kafka=kafka):
+        return _main_job(places, text, screen, scale or Scale())
+
+
+def _main_job(places: Places, text: Path | None, screen: Screen, scale: Scale) -> Report:
     with screen.part("Make a base model from real text"):
         base = _make_base_model(places, text, scale, screen)
     server = Server(places.data, places.log)

@@ -9,13 +9,14 @@ from tensorguard.crypto.composite import PRIVATE_BYTES
 from tensorguard.ledger.merkle import leaf_hash
 from tensorguard.ledger.record import decode_meta
 
-from api.doctor.findings import Finding, failed, looked_at, ok, warning
+from api.doctor import kafka
+from api.doctor.findings import OK, Finding, failed, looked_at, ok, warning
 from api.gates import PRODUCTION, open_key_files, unmet
 from api.receipts import size_of
 from processors.catalogue import model_dir, registered_models, verify_model
 from processors.errors import ModelError
 from processors.keys.file import FileKeyProvider
-from producers.engines.opening import open_engine
+from producers.engines.opening import kafka_config, open_engine
 from producers.identities import ROLES, SEED_BYTES
 from producers.installation import Installation, read_identity
 from producers.secretfiles import read_secret
@@ -77,10 +78,15 @@ def keys(installation: Installation) -> Iterator[Finding]:
 def ledger(installation: Installation, *, server_runs: bool) -> Iterator[Finding]:
     """It opens, its last records link up, the signer keeps up, and the clock and the models fit what it says."""
     path = installation.settings.ledger_path(installation.data_dir)
-    if not path.is_file():
+    if path is not None and not path.is_file():
         step = "Restore it from a backup, or look where TG_LOG_URL leads."
         yield failed("ledger", f"{path} is not there, though the installation is.", step)
         return
+    if path is None:
+        findings = list(kafka.look(kafka_config(installation.settings)))
+        yield from findings
+        if findings[0].state != OK:
+            return
     with contextlib.closing(open_engine(installation.settings, installation.data_dir)) as engine:
         sizes = {chain: engine.size(chain) for chain in engine.chains()}
         yield from heads(engine, sizes)

@@ -24,7 +24,7 @@ from processors.trainer.suspects import Suspects
 from processors.trainer.worker import Worker
 from producers import logs
 from producers.installation import Installation
-from producers.settings.fields import TRAINER
+from producers.settings.about import TRAINER
 from producers.telemetry.traces import Tracing
 
 

@@ -16,7 +16,7 @@ class FencedError(EngineError):
     """A newer writer has taken this ledger."""
 
     code = "fenced"
-    next_step = "Stop this process: another server writes this data dir now."
+    next_step = "Another server writes this ledger now: leave it to that one, or stop that one first."
 
 
 class HeadMovedError(EngineError):

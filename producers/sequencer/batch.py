@@ -36,10 +36,11 @@ _UNAUTHENTICATED = "No enrolled key of this chain signed the command, or there i
 
 @dataclass(frozen=True, slots=True)
 class Founder:
-    """What opens chains: the installation's origin and its authority's public key."""
+    """What opens chains: the installation's origin, its authority's public key, and their intake partition for good."""
 
     origin: str
     authority_key: bytes
+    partition: int = 0
 
 
 @dataclass
@@ -115,7 +116,8 @@ class Batch:
         now = self.time_after(draft.head.recorded_at)
         sealer = Sealer(draft, self.writer, now)
         if draft.opened() is None and judge.opens_chain(presented, self.founder.authority_key):
-            sealer.open_chain(chain_origin(self.founder.origin, envelope.chain), self.founder.authority_key)
+            origin = chain_origin(self.founder.origin, envelope.chain)
+            sealer.open_chain(origin, self.founder.authority_key, self.founder.partition)
         opened = draft.opened()
         identity = opened and judge.authenticate(presented, envelope.chain, opened.authority_key, draft.find)
         if not identity:

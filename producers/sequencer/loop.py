@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
+from tensorguard.ledger.errors import LedgerError
+from tensorguard.ledger.record import decode_record
 
+from producers.deciders.registry import PLATFORM
 from producers.engines.errors import StorageFullError
+from producers.errors import ForeignChainError
 from producers.home import read_home
 from producers.logs import place_of
 from producers.sequencer import snapshot
@@ -90,9 +94,10 @@ class Sequencer:
         limits: Limits | None = None,
         observers: Sequence[Observer] = (),
         place: Place | None = None,
+        partition: int = 0,
     ) -> Sequencer:
-        """The sequencer of an installation."""
-        founder = Founder(installation.origin, installation.producer("authority").public_key)
+        """The sequencer of an installation, or of one partition of its intake: ``engine`` is then that partition's."""
+        founder = Founder(installation.origin, installation.producer("authority").public_key, partition)
         writer = f"{socket.gethostname()}/{os.getpid()}"
         return cls(
             engine,
@@ -105,8 +110,13 @@ class Sequencer:
             place=place or Place(home=read_home(installation.data_dir)),
         )
 
+    @property
+    def partition(self) -> int:
+        """The partition of the intake that it decides."""
+        return self._founder.partition
+
     def open(self) -> Writer:
-        """Take the writer's role: fence every earlier writer, then read all chains back.
+        """Take the writer's role: fence every earlier writer, then read all chains of this intake partition back.
 
         Raises:
             LedgerMovedError: the ledger was moved away from here.
@@ -115,16 +125,21 @@ class Sequencer:
             StorageFullError: there is no space to write the new epoch.
         """
         epoch = self._engine.open_epoch()
-        recovered = {chain: recover(self._engine, chain) for chain in self._engine.chains()}
+        recovered = {chain: recover(self._engine, chain) for chain in self._engine.chains() if self._owns(chain)}
         self._folds = {chain: fold for chain, (fold, _) in recovered.items()}
         self._snapshots = {chain: covered for chain, (_, covered) in recovered.items()}
-        self._ended = self._place.check(self._folds)
+        self._ended = self._place.check(self._with_platform())
         writer = Writer(self._name, self._above_all(epoch))
         newest = max((fold.head.recorded_at for fold in self._folds.values()), default=0)
         self._time.start(newest, accept=self._accept_clock)
         self._writer = writer
         _log.info("writer_opened", epoch=writer.epoch, chains=len(self._folds))
         return writer
+
+    def _with_platform(self) -> dict[str, ChainFold]:
+        """The chains of this partition and, since it says which ledger this is, the platform's in any case."""
+        foreign = [chain for chain in self._engine.chains() if chain == PLATFORM and chain not in self._folds]
+        return {**self._folds, **{chain: recover(self._engine, chain)[0] for chain in foreign}}
 
     def _above_all(self, epoch: int) -> int:
         """An epoch above those on the chains: a ledger that was moved here has counted them elsewhere."""
@@ -211,8 +226,18 @@ class Sequencer:
         """Leave snapshots behind, so that the next start folds little."""
         self._take_snapshots(lambda _: 1)
 
+    def _owns(self, chain: str) -> bool:
+        try:
+            opened = decode_record(self._engine.read(chain, 0, 1)[0], {})
+            return opened.field("intake_partition", int) == self._founder.partition
+        except (LedgerError, IndexError):
+            return True  # Reading it back says what is wrong with it.
+
     def _fold_of(self, chain: str) -> ChainFold:
-        return self._folds.get(chain) or ChainFold(chain)
+        found = self._folds.get(chain)
+        if found is None and self._engine.size(chain):
+            raise ForeignChainError(f"Chain {chain!r} belongs to another partition of the intake.")
+        return found or ChainFold(chain)
 
     def _adopt(self, batch: Batch) -> None:
         for chain, draft in batch.drafts.items():

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from producers.sequencer.fold import ChainFold
     from schemas.base import Event
 
-INTAKE_PARTITION = 0
-
 
 @dataclass(frozen=True, slots=True)
 class Writer:
@@ -56,9 +54,9 @@ class Sealer:
         self._now = now
         self.records: list[bytes] = []
 
-    def open_chain(self, origin: str, authority_key: bytes) -> None:
+    def open_chain(self, origin: str, authority_key: bytes, partition: int) -> None:
         """Begin a chain."""
-        opened = ChainOpened(fmt.FORMAT_VERSION, self._fold.chain, origin, INTAKE_PARTITION, authority_key)
+        opened = ChainOpened(fmt.FORMAT_VERSION, self._fold.chain, origin, partition, authority_key)
         self._seal(CHAIN_STREAM, opened, _OWN)
 
     def seal(self, presented: Presented, stream: str, events: Sequence[Event]) -> None:

@@ -6,32 +6,38 @@ compares the two.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from producers.settings.values import Device, FileUrl, HttpUrl, Networks, Passphrase, Secret, SqliteUrl, path_of
+from producers.settings.about import (
+    COMMANDS,
+    KEY_READERS,
+    LEDGER_READERS,
+    PACKAGER,
+    PREFIX,
+    SERVER,
+    TRAINER,
+    About,
+)
+from producers.settings.kafka import KafkaSettings
+from producers.settings.values import (
+    SQLITE,
+    Device,
+    FileUrl,
+    HttpUrl,
+    LogUrl,
+    Networks,
+    Passphrase,
+    Secret,
+    SqliteUrl,
+    path_of,
+)
 
-PREFIX = "TG_"
-SERVER, SIGNER, TRAINER, PACKAGER, COMMANDS = "server", "signer", "trainer", "packager", "commands"
-KEY_READERS = (SERVER, TRAINER, PACKAGER, COMMANDS)
-LEDGER_READERS = (SERVER, SIGNER, TRAINER, PACKAGER, COMMANDS)
 
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """What an operator must know of a setting. ``in_file``: whether the settings' file may hold it."""
-
-    readers: tuple[str, ...]
-    meaning: str
-    secret: bool = False
-    in_file: bool = True
-
-
-class Settings(BaseSettings):
+class Settings(KafkaSettings):
     """All values, checked. Flags come before the environment, and that before the settings' file."""
 
     model_config = SettingsConfigDict(
@@ -99,11 +105,11 @@ class Settings(BaseSettings):
         ),
     ] = None
     log_url: Annotated[
-        SqliteUrl | None,
+        LogUrl | None,
         About(
             LEDGER_READERS,
-            "where the ledger is, if not in `ledger.db` of the data directory: `sqlite:////path/ledger.db`. Its "
-            "checkpoints and bells lie beside it",
+            "where the ledger is, if not in `ledger.db` of the data directory: `sqlite:////path/ledger.db`, with its "
+            "checkpoints and bells beside it, or [on Kafka](#on-kafka): `kafka://host:9092,host:9092`",
         ),
     ] = None
     database_url: Annotated[
@@ -268,8 +274,20 @@ class Settings(BaseSettings):
         """Nothing but what it is given: :func:`producers.settings.read` lays the sources over one another."""
         return (init_settings,)
 
-    def ledger_path(self, data_dir: Path) -> Path:
-        """The file of the ledger of a data directory."""
+    @property
+    def embedded(self) -> bool:
+        """Whether the ledger is a file of this machine: whoever waits for a decision may then make it."""
+        return self.log_url is None or self.log_url.startswith(SQLITE)
+
+    @property
+    def intake_partitions(self) -> int:
+        """How many sequencers decide what comes in, each its own chains."""
+        return 1 if self.embedded else self.kafka_partitions
+
+    def ledger_path(self, data_dir: Path) -> Path | None:
+        """The file of the ledger of a data directory, if it is one."""
+        if not self.embedded:
+            return None
         return path_of(self.log_url) if self.log_url else data_dir / "ledger.db"
 
     def views_path(self, data_dir: Path) -> Path:
@@ -282,21 +300,11 @@ class Settings(BaseSettings):
 
 
 ABOUT: dict[str, About] = {
-    name: next(each for each in field.metadata if isinstance(each, About))
-    for name, field in Settings.model_fields.items()
+    name: next(each for each in Settings.model_fields[name].metadata if isinstance(each, About))
+    for name in (*Settings.__annotations__, *KafkaSettings.__annotations__)
+    if name in Settings.model_fields
 }
-"""What is to be known of each setting, by the name of its field."""
-
-ELSEWHERE: dict[str, str] = {
-    "TG_TINKER_BASE_URL": "where the `tg_tinker` SDK and `tg-tinker` find the server",
-    "TG_TINKER_API_KEY": "their API key; a secret",
-    "TG_WHEELS": "for `make setup`: a folder with a CPU build of PyTorch",
-    "TG_SOAK_SECONDS": "for `make soak`: how long many clients load a server; 600 without it",
-    "TG_SOAK_SEEDS": "for `make soak`: how many moments to kill at; the Makefile sets it from `SEEDS`",
-    "TG_VECTORS": "for the suite: a folder with the Wycheproof tables; without it those tests are skipped, and say so",
-    "TG_TEST_REQUIRE": "for the suite: servers that must really be there, by commas; a missing one is then a failure",
-}
-"""Variables that no process of a server reads."""
+"""What is to be known of each setting, by the name of its field; Kafka's come last."""
 
 
 def variable(name: str) -> str:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 
+from producers.settings.about import ELSEWHERE, PREFIX
 from producers.settings.errors import SettingsError
-from producers.settings.fields import ABOUT, ELSEWHERE, PREFIX, Settings, variable
+from producers.settings.fields import ABOUT, Settings, variable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from producers.settings.fields import ABOUT, ELSEWHERE, Settings, variable
+from producers.settings.about import ELSEWHERE
+from producers.settings.fields import ABOUT, Settings, variable
 from producers.settings.reading import masked
 
 if TYPE_CHECKING:

@@ -10,10 +10,18 @@ from typing import Annotated
 from pydantic import AfterValidator, SecretStr
 
 SQLITE = "sqlite:///"
+KAFKA = "kafka://"
 FILE = "file://"
 MIN_PASSPHRASE = 12
 MIN_SECRET_BYTES = 32
 _HTTP = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
+_BROKER = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
+_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
+_LAST_PORT = 65535
+_OPTIONS = (
+    *("ssl.", "sasl.", "enable.ssl.", "enable.sasl.", "socket.", "broker.address.", "client.dns.", "client.rack"),
+    *("connections.", "reconnect.", "retry.backoff.", "metadata.max.age."),
+)
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 
 
@@ -28,6 +36,53 @@ def _sqlite(url: str) -> str:
     return _absolute(url)
 
 
+def servers_of(url: str) -> str:
+    """The brokers that a ``kafka://`` URL names, as librdkafka takes them: ``host:port,host:port``."""
+    return url.removeprefix(KAFKA)
+
+
+def _log(url: str) -> str:
+    if url.startswith(KAFKA):
+        return _kafka(url)
+    if not url.startswith(SQLITE) or len(url) == len(SQLITE):
+        raise ValueError("it is sqlite:////absolute/path or kafka://host:port[,host:port]")
+    return _absolute(url)
+
+
+def _kafka(url: str) -> str:
+    if "@" in url:
+        raise ValueError("a login is no part of it: set TG_KAFKA_SASL_USERNAME and TG_KAFKA_SASL_PASSWORD")
+    for broker in servers_of(url).split(","):
+        found = _BROKER.fullmatch(broker)
+        if not found or not 0 < int(found["port"]) <= _LAST_PORT:
+            raise ValueError(
+                "each broker has a port and nothing behind it: kafka://host:9092,host:9092; topics are named by "
+                "TG_KAFKA_PREFIX"
+            )
+    return url
+
+
+def _prefix(name: str) -> str:
+    if not _PREFIX.fullmatch(name):
+        raise ValueError("it has at most 64 letters, digits, dashes and dots, and begins with a letter or a digit")
+    return name
+
+
+def options_of(secret: SecretStr) -> dict[str, str]:
+    """The options in ``name=value;name=value``."""
+    pairs = (each.partition("=") for each in secret.get_secret_value().split(";") if each.strip())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _options(secret: SecretStr) -> SecretStr:
+    for name, value in options_of(secret).items():
+        if not value:
+            raise ValueError("it is name=value;name=value")
+        if not name.startswith(_OPTIONS):
+            raise ValueError(f"only options of the connection are taken: those that begin with {', '.join(_OPTIONS)}")
+    return secret
+
+
 def _file(url: str) -> str:
     if not url.startswith(FILE) or len(url) == len(FILE):
         raise ValueError("only file:///absolute/folder works with this version: no other blob store is spoken to")
@@ -38,6 +93,11 @@ def _http(url: str) -> str:
     if not _HTTP.fullmatch(url):
         raise ValueError("it is the address of an HTTP server: http://host:port")
     return url
+
+
+def _registry(secret: SecretStr) -> SecretStr:
+    _http(secret.get_secret_value())
+    return secret
 
 
 def _absolute(url: str) -> str:
@@ -76,9 +136,13 @@ def _secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+LogUrl = Annotated[str, AfterValidator(_log)]
+TopicPrefix = Annotated[str, AfterValidator(_prefix)]
+ClientOptions = Annotated[SecretStr, AfterValidator(_options)]
 SqliteUrl = Annotated[str, AfterValidator(_sqlite)]
 FileUrl = Annotated[str, AfterValidator(_file)]
 HttpUrl = Annotated[str, AfterValidator(_http)]
+RegistryUrl = Annotated[SecretStr, AfterValidator(_registry)]
 Device = Annotated[str, AfterValidator(_device)]
 Networks = Annotated[str, AfterValidator(_networks)]
 Passphrase = Annotated[SecretStr, AfterValidator(_passphrase)]

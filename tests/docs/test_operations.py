@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from producers.settings.fields import ABOUT, ELSEWHERE, variable
+from producers.settings.about import ELSEWHERE
+from producers.settings.fields import ABOUT, variable
 from producers.settings.table import documented, documented_elsewhere
 
 ROOT = Path(__file__).resolve().parents[2]

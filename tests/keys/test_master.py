@@ -14,7 +14,8 @@ from processors.keys import master
 from processors.keys.file import FileKeyProvider
 from processors.keys.port import KeyLockedError, KeyLostError
 from producers.settings import child_environment, read
-from producers.settings.fields import ABOUT, PACKAGER, SIGNER, TRAINER, variable
+from producers.settings.about import PACKAGER, SIGNER, TRAINER
+from producers.settings.fields import ABOUT, variable
 from producers.settings.table import shown
 
 PASSPHRASE = "correct horse battery staple"

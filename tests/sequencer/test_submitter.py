@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -159,6 +160,12 @@ def test_opening_a_chain_twice_changes_nothing(ledger: Ledger) -> None:
     for chain in ("acme", "platform"):
         ledger.submitter.ensure_chain(chain)
     assert [ledger.engine.size(chain) for chain in ("acme", "platform")] == sizes
+
+
+def test_what_was_settled_is_known_from_the_chain_when_the_replies_are_forgotten(ledger: Ledger) -> None:
+    with sqlite3.connect(ledger.folder / "ledger.db") as db:
+        db.execute("DELETE FROM replies")
+    test_opening_a_chain_twice_changes_nothing(ledger)
 
 
 def test_this_installations_producers_may_speak_on_a_chain_that_it_opened(ledger: Ledger) -> None:

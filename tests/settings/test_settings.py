@@ -8,7 +8,10 @@ from pydantic import ValidationError
 from producers.settings import SettingsError, read
 from producers.settings.fields import ABOUT, variable
 
-NUMBERS = [name for name, about in ABOUT.items() if name.startswith(("max_", "checkpoint", "result_"))]
+COUNTS = ("kafka_partitions", "kafka_replication", "kafka_min_isr")
+NUMBERS = [
+    name for name, about in ABOUT.items() if name.startswith(("max_", "checkpoint", "result_")) or name in COUNTS
+]
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +59,20 @@ def test_a_number_that_cannot_be_used_is_named_and_not_quoted(
     [
         ("environment", "staging", "'development' or 'production'"),
         ("port", "65536", "less than or equal to 65535"),
-        ("log_url", "kafka://broker:9092", "only sqlite:////absolute/path works"),
+        ("log_url", "postgresql://host/log", "sqlite:////absolute/path or kafka://host:port"),
+        ("log_url", "kafka://broker", "each broker has a port"),
+        ("log_url", "kafka://broker:9092,", "each broker has a port"),
+        ("log_url", "kafka://broker:0", "each broker has a port"),
+        ("log_url", "kafka://broker:65536", "each broker has a port"),
+        ("log_url", "kafka://broker:9092/topic", "TG_KAFKA_PREFIX"),
+        ("log_url", "kafka://user:hunter2@broker:9092", "TG_KAFKA_SASL_PASSWORD"),
+        ("kafka_prefix", "ledgers/ours", "letters, digits, dashes and dots"),
+        ("kafka_partitions", "1025", "less than or equal to 1024"),
+        ("kafka_security_protocol", "tls", "'sasl_ssl'"),
+        ("kafka_sasl_mechanism", "DIGEST-MD5", "'SCRAM-SHA-512'"),
+        ("kafka_registry", "registry:8081", "http://host:port"),
+        ("kafka_options", "acks=0", "only options of the connection"),
+        ("kafka_options", "ssl.cipher.suites", "name=value"),
         ("log_url", "sqlite:///relative.db", "must be absolute"),
         ("database_url", "postgresql://user:hunter2@host/db", "only sqlite:////absolute/path works"),
         ("blob_url", "s3://bucket", "only file:///absolute/folder works"),
