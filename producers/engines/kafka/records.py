@@ -64,6 +64,12 @@ class _Stream:
             self.held -= len(self.window.popleft())
             self.first += 1
 
+    def cut(self, seq: int) -> None:
+        """Forget what is held from a record on."""
+        while self.window and self.next is not None and self.next > seq:
+            self.held -= len(self.window.pop())
+            self.next -= 1
+
     def has(self, seq: int) -> bool:
         return self.next is not None and self.first <= seq < self.next
 
@@ -237,6 +243,8 @@ class Records:
     def _take_record(self, stream: _Stream, message: Message) -> None:
         key, value, offset = bytes(message.key() or b""), message.value(), int(message.offset() or 0)
         if not key.isdigit() or value is None or stream.next not in (None, int(key)):
+            if key.isdigit():
+                stream.cut(int(key))  # Two messages for one record: which of them is it?
             raise LedgerDamagedError(
                 f"Topic {message.topic()} holds a message at {offset} that is not the next record."
             )
