@@ -26,6 +26,7 @@ from processors.trainer.outbox import Outbox, Outcome, outcome_of
 from processors.trainer.placement import make_room
 from processors.trainer.replay import Replay
 from processors.trainer.runs import Runs, RunView
+from processors.trainer.sample_turns import SampleTurns
 from processors.trainer.samples import Samples
 from processors.trainer.settings import Settings
 from processors.trainer.suspects import Suspects
@@ -86,7 +87,6 @@ class Worker:
         self._beside = Beside(channel, BlobInputStore.of(installation), BlobResultStore.of(installation))
         self._operations = Operations(adapters, self._checkpoints, self._beside, self._clock)
         self._samples = Samples(self._operations, channel.stream, seconds, self._settings.sampling)
-        self._owed = 0.0
         self._watch = Watch(channel.report, lambda: levels(self._live.values(), adapters), seconds, tracing)
         producer = installation.producer("worker")
         self._outbox = Outbox(Submitter(installation, engine), engine, producer, self._clock, stop, self._watch)
@@ -96,6 +96,15 @@ class Worker:
         self._stored: dict[tuple[str, str], list[bytes]] = {}
         self._suspects = suspects or Suspects(installation.data_dir / "run")
         self._mistaken = False
+        self._sampling = SampleTurns(
+            self._samples,
+            self._live.values(),
+            self._suspects,
+            self._watch,
+            report=self._report_sample,
+            started=self._make_room,
+            seconds=seconds,
+        )
 
     def run(self) -> None:
         """Work until ``stop`` is set or the server is gone; then make durable what is not yet.
@@ -126,67 +135,15 @@ class Worker:
         if self._outbox.full:
             self._wait()
             return
-        self._start_samples()
-        if not (self._samples.busy and self._owed > 0) and (live := self._whose_turn()) is not None:
+        self._sampling.start()
+        if not self._sampling.owed and (live := self._whose_turn()) is not None:
             began = self._seconds()
             self._execute(live)
-            self._owed = self._seconds() - began
+            self._sampling.owe(self._seconds() - began)
         elif self._samples.busy:
-            self._generate()
+            self._sampling.advance()
         else:
             self._wait()
-
-    def _start_samples(self) -> None:
-        """Let every sample whose turn it is join those under way, and end those that nobody wants any more."""
-        for live in self._live.values():
-            while (pending := live.next_operation()) and self._may_start(pending):
-                live.executed = pending.op_seq
-                self._start_sample(live, pending)
-                self._make_room(live)
-        self._samples.cancel_unwanted()
-        self._report_samples()
-
-    def _may_start(self, pending: Pending) -> bool:
-        """Whether a sample can join those under way: none does that has to be alone, and none joins such a one.
-
-        Those that have to be alone go first, or those that need not would keep them waiting for ever.
-        """
-        if not isinstance(pending.submitted, e.SampleSubmitted):
-            return False
-        if self._suspects.alone(pending.operation_id):
-            return not self._samples.under_way
-        return not self._suspects.any_alone or not any(map(self._suspects.alone, self._sampled_next()))
-
-    def _sampled_next(self) -> Iterator[bytes]:
-        """The samples under way, and those whose turn it is."""
-        yield from self._samples.under_way
-        for live in self._live.values():
-            if (pending := live.next_operation()) is not None:
-                yield pending.operation_id
-
-    def _start_sample(self, live: LiveRun, pending: Pending) -> None:
-        if self._suspects.condemned(pending.operation_id):
-            self._samples.end(live, pending, failure(live, pending, WORKER_KILLED))
-            return
-        with self._suspects.watching(pending.operation_id):
-            self._samples.start(live, pending)
-
-    def _generate(self) -> None:
-        """A slice of the samples under way, which have as much of the time as other operations have."""
-        began = self._seconds()
-        with self._suspects.watching(*self._samples.under_way):
-            self._samples.advance()
-        self._owed -= self._seconds() - began
-        self._report_samples()
-
-    def _report_samples(self) -> None:
-        for sample in self._samples.ended():
-            if sample.command is not None:
-                with self._watch.operation(sample.pending, sample.began) as came_of_it:
-                    came_of_it(sample.command)
-                    self._report(sample.live, sample.pending, sample.command)
-                self._channel.end_stream(sample.pending.operation_id)
-                self._suspects.acquit(sample.pending.operation_id)
 
     def _wait(self) -> None:
         if not self._feed.wait(WAIT_SECONDS):
@@ -299,7 +256,7 @@ class Worker:
 
     def _may_go_on(self, live: LiveRun) -> bool:
         resting = live.replay is not None and live.replay.due > self._seconds()
-        return live.ready and not resting and not self._samples.holds(live)
+        return live.ready and not resting and not self._sampling.concerns(live)
 
     def _execute(self, live: LiveRun) -> None:
         if live.replay is not None:
@@ -335,6 +292,10 @@ class Worker:
             self._automatic.imaged(live)
         self._outbox.send(outcome_of(live, command, pending.operation_id, pending))
         self._beside.done_with(live.view, pending.operation_id)
+
+    def _report_sample(self, live: LiveRun, pending: Pending, command: Command) -> None:
+        self._report(live, pending, command)
+        self._channel.end_stream(pending.operation_id)
 
     def _make_room(self, live: LiveRun) -> None:
         """Move adapters out for the one that was just at work."""

@@ -109,3 +109,15 @@ def test_a_poisonous_sample_among_others_is_found_by_generating_each_alone(platf
     assert [getattr(each, "code", None) for each in outcomes] == ["worker_killed", None]
     suspects = Suspects(folder)
     assert not any(map(suspects.alone, (poison, good)))
+
+
+def test_samples_that_have_to_be_alone_all_have_their_turn_and_so_have_others(platform: TinyPlatform) -> None:
+    runs = [platform.create_run(name) for name in ("one", "two", "three")]
+    samples = [run.sample(["to be"], 40) for run in runs]
+    step = [runs[2].forward_backward([[1, 2, 3, 4]] * 2), runs[2].optim_step()]
+    die_while(platform.installation.data_dir / "run", *samples[:2])
+    with platform.worker():
+        outcomes = [run.outcome(sample) for run, sample in zip(runs, samples, strict=True)]
+        later = [runs[2].outcome(each) for each in step]
+    assert all(isinstance(each, e.SampleCompleted) for each in outcomes)
+    assert isinstance(later[-1], e.StepApplied)
