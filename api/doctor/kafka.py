@@ -1,4 +1,4 @@
-"""A ledger on Kafka: brokers that answer, topics that keep what is written. Nothing is made or changed."""
+"""A ledger on Kafka: brokers that answer, topics that keep what is written, schemas that fit. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from api.doctor.findings import Finding, failed, ok, warning
+from producers.engines.errors import EngineError
+from producers.engines.kafka.registry import SchemaRegistry
 from producers.engines.kafka.topics import TopicMaker, Topics
+from schemas.codec import EVENTS, event_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,11 +22,13 @@ SECONDS = 10.0
 
 
 def look(config: KafkaConfig) -> Iterator[Finding]:
-    """Everything about the brokers and the ledger's topics.
+    """Everything about the schema registry, the brokers and the ledger's topics.
 
     Raises:
         TopicSettingsError: a topic is not as the ledger needs it.
     """
+    if config.registry:
+        yield schemas_in(config.registry)
     try:
         cluster = AdminClient(config.admin()).list_topics(timeout=SECONDS)
     except KafkaException as error:
@@ -41,6 +46,17 @@ def look(config: KafkaConfig) -> Iterator[Finding]:
     yield copies(ours)
     _check(config, ours)
     yield ok("topics", "Their settings keep every record.")
+
+
+def schemas_in(registry: str) -> Finding:
+    """Whether a registry has, or would take, the schemas of all records that this build writes."""
+    try:
+        lacking = SchemaRegistry(registry).unregistered([event_schema(name).text for name in EVENTS])
+    except EngineError as error:
+        return failed("registry", error.detail, error.next_step)
+    if lacking:
+        return ok("registry", f"It answers, and will take the {len(lacking)} schemas that it lacks.")
+    return ok("registry", "It has the schemas of all records that this build writes.")
 
 
 def copies(topics: Mapping[str, Any]) -> Finding:

@@ -11,6 +11,8 @@ import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from tensorguard.ledger import format as fmt
 
+from api.doctor.findings import FAILED, ok
+from api.doctor.kafka import schemas_in
 from producers.engines.errors import EngineError
 from producers.engines.kafka.framing import Framer
 from producers.engines.kafka.registry import (
@@ -82,6 +84,13 @@ def test_one_can_ask_what_a_writer_would_register_without_registering_it(registr
     assert registry.unregistered([known, newer]) == ["tensorguard.record.Asked"]
     with pytest.raises(SchemaRefusedError):
         registry.unregistered([breaking])
+
+
+def test_the_doctor_says_what_a_registry_has(registry_url: str) -> None:
+    Framer(SchemaRegistry(registry_url)).prepare()
+    assert schemas_in(registry_url) == ok("registry", "It has the schemas of all records that this build writes.")
+    elsewhere = schemas_in(f"{registry_url}/none")
+    assert (elsewhere.state, elsewhere.next_step) == (FAILED, RegistryUnavailableError.next_step)
 
 
 @pytest.mark.parametrize(("level", "then"), [("NONE", "BACKWARD"), ("FORWARD", "BACKWARD"), ("FULL", "FULL")])
