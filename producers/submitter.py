@@ -105,10 +105,7 @@ class Submitter:
             if reply is not None:
                 return reply
             if left <= 0:
-                raise NoDecisionError(
-                    "The command waits in the intake; nobody has decided it yet.",
-                    next_step=None if self._may_decide else _START_ONE,
-                )
+                raise self._undecided()
 
     def wait_decided(self, position: int, timeout: float = 30) -> None:
         """Wait until the entry at a position of the intake is decided or set aside, at most so many seconds.
@@ -124,7 +121,7 @@ class Submitter:
             if self._engine.wait_decided(position, max(0.0, min(left, _LIVENESS_SECONDS))):
                 return
             if left <= 0:
-                raise NoDecisionError("The command waits in the intake; nobody has decided it yet.")
+                raise self._undecided()
 
     def ensure_chain(self, chain: str) -> None:
         """Open a chain and enrol this installation's producers on it; on ``platform`` also publish all public keys.
@@ -193,6 +190,10 @@ class Submitter:
         written = trust.parse(self._installation.trust_root_path.read_bytes())
         if list(written.signer_keys) != signer_keys(self._installation.data_dir):
             self._installation.write_trust_root()
+
+    def _undecided(self) -> NoDecisionError:
+        next_step = None if self._may_decide else _START_ONE
+        return NoDecisionError("The command waits in the intake; nobody has decided it yet.", next_step=next_step)
 
     def _decide_inline(self) -> None:
         """Decide all that waits, if nobody else does."""

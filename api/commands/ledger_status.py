@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tensorguard.cli.output import print_json, print_line
@@ -9,7 +10,7 @@ from tensorguard.cli.output import print_json, print_line
 from api.commands.common import AsJson, DataDir, table, workbench
 
 if TYPE_CHECKING:
-    from api.observability.ledger import ChainStanding, LedgerStanding, Position
+    from api.observability.ledger import LedgerStanding, Position
 
 NOT_RUNNING, NOT_FOLDED = "not running", "nothing folded"
 
@@ -31,23 +32,12 @@ def status(data_dir: DataDir, *, as_json: AsJson = False) -> None:
 
 def _document(standing: LedgerStanding) -> dict[str, Any]:
     return {
-        "epoch": standing.epoch,
-        "written_by": standing.written_by(),
+        "epochs": [asdict(each) for each in standing.epochs],
         "sequencer_running": standing.sequencer_runs,
         "intake_waiting": standing.waiting,
         "dead_letters": standing.dead_letters,
-        "chains": [_chain(each) | {"lag": standing.lag_of(each.chain)} for each in standing.chains],
+        "chains": [asdict(each) | {"lag": standing.lag_of(each.chain)} for each in standing.chains],
         "readers": [_reader(each) for each in standing.positions],
-    }
-
-
-def _chain(each: ChainStanding) -> dict[str, Any]:
-    return {
-        "chain": each.chain,
-        "size": each.size,
-        "signed_size": each.signed_size,
-        "epoch": each.epoch,
-        "written_by": each.written_by,
     }
 
 
@@ -67,11 +57,16 @@ def _reader(position: Position) -> dict[str, Any]:
 
 
 def _print(standing: LedgerStanding) -> None:
-    runs = "runs" if standing.sequencer_runs else NOT_RUNNING
-    print_line(f"epoch         {standing.epoch}, written by {standing.written_by() or 'nobody yet'}")
+    runs = {True: "runs", False: NOT_RUNNING, None: "not on this machine"}[standing.sequencer_runs]
     print_line(f"sequencer     {runs}, {standing.waiting} entries wait in the intake")
+    for each in standing.epochs:
+        print_line(
+            f"epoch         {each.epoch} of partition {each.partition}, {each.written_by or 'nothing written yet'}"
+        )
     print_line(f"dead letters  {standing.dead_letters}")
-    chains = [_chain(each) | {"behind": _behind(standing.lag_of(each.chain))} for each in standing.chains]
+    for ledger in sorted({each.moved_to for each in standing.chains if each.moved_to}):
+        print_line(f"moved to      {ledger}")
+    chains = [asdict(each) | {"behind": _behind(standing.lag_of(each.chain))} for each in standing.chains]
     table("Chains", chains, ("chain", "size", "signed_size", "epoch", "written_by", "behind"), as_json=False)
     rows = [_reader(each) | {"process": _process(each)} for each in standing.positions]
     table("Readers", rows, ("reader", "lag", "lag_most", "process"), as_json=False)

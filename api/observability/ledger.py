@@ -12,14 +12,15 @@ from tensorguard.ledger.errors import LedgerError
 from tensorguard.ledger.record import decode_meta, decode_record
 
 from producers.locks import is_locked
+from producers.moving.survey import moved_to
 from producers.positions import readers
 from projections.errors import ProjectionError
 from projections.watermarks import watermarks
 from schemas.codec import event_schema
-from schemas.events import EpochOpened
+from schemas.events import ChainOpened, EpochOpened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from producers.engines.port import LogEngine, LogReader
@@ -53,29 +54,39 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class ChainStanding:
-    """A chain: its records, those that the newest published checkpoint covers, its newest writer's epoch and name."""
+    """A chain: its records, those that the newest published checkpoint covers, its newest writer's epoch and name.
+
+    ``partition`` is that of the intake that the chain belongs to, ``moved_to`` the ledger that goes on with it.
+    """
 
     chain: str
     size: int
     signed_size: int
-    epoch: int | None
+    partition: int | None = None
+    epoch: int | None = None
+    written_by: str | None = None
+    moved_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The newest epoch of an intake partition's writers, and who opened it: None while nothing was written in it."""
+
+    partition: int
+    epoch: int
     written_by: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerStanding:
-    """A ledger at one moment. ``epoch`` is the newest that was opened; no chain need have a record of it yet."""
+    """A ledger at one moment. ``sequencer_runs``: whether one does here; None where others may run elsewhere."""
 
-    epoch: int
-    sequencer_runs: bool
+    epochs: tuple[Epoch, ...]
+    sequencer_runs: bool | None
     waiting: int
     dead_letters: int
     chains: tuple[ChainStanding, ...]
     positions: tuple[Position, ...]
-
-    def written_by(self) -> str | None:
-        """Who opened the newest epoch, if a chain says so."""
-        return next((each.written_by for each in self.chains if each.epoch == self.epoch), None)
 
     def lag_of(self, chain: str) -> dict[str, int | None]:
         """How far each reader is behind in a chain; of several processes of one processor the last."""
@@ -90,12 +101,14 @@ class LedgerStanding:
 def look(installation: Installation, engine: LogEngine) -> LedgerStanding:
     """How things stand. Heads are taken first, so that a reader that goes on meanwhile is not behind for that."""
     sizes = dict(sorted(engine.sizes().items()))
+    chains = tuple(_chain(engine, chain, size) for chain, size in sizes.items())
+    runs_here = is_locked(installation.data_dir / "run" / "sequencer.lock")
     return LedgerStanding(
-        epoch=engine.epoch(),
-        sequencer_runs=is_locked(installation.data_dir / "run" / "sequencer.lock"),
+        epochs=tuple(_epochs(engine.epoch(), chains)),
+        sequencer_runs=runs_here if runs_here or installation.settings.embedded else None,
         waiting=engine.waiting(),
         dead_letters=len(engine.quarantined()),
-        chains=tuple(_chain(engine, chain, size) for chain, size in sizes.items()),
+        chains=chains,
         positions=(
             Position(SIGNER, _behind(sizes, {chain: signed_size(engine, chain) for chain in sizes})),
             Position(VIEWS, _views(sizes, installation.views_path)),
@@ -133,12 +146,31 @@ def _behind(sizes: Mapping[str, int], reached: Mapping[str, int]) -> dict[str, i
     return {chain: max(0, size - reached.get(chain, 0)) for chain, size in sizes.items()}
 
 
+def _epochs(opened: int, chains: Sequence[ChainStanding]) -> Iterator[Epoch]:
+    """The newest epoch of each partition that has a chain; of the first one also one that was only ``opened``."""
+    newest = {0: Epoch(0, opened, None)}
+    for each in chains:
+        if each.epoch is not None and each.partition is not None:
+            known = newest.get(each.partition)
+            if known is None or each.epoch >= known.epoch:
+                newest[each.partition] = Epoch(each.partition, each.epoch, each.written_by)
+    yield from (newest[partition] for partition in sorted(newest))
+
+
 def _chain(reader: LogReader, chain: str, size: int) -> ChainStanding:
+    signed = signed_size(reader, chain)
     try:
         epoch, writer = _newest_writer(reader, chain, size)
+        return ChainStanding(chain, size, signed, _partition(reader, chain), epoch, writer, moved_to(reader, chain))
     except LedgerError:
-        epoch, writer = None, None  # A damaged chain: `audit verify` says more of it.
-    return ChainStanding(chain, size, signed_size(reader, chain), epoch, writer)
+        return ChainStanding(chain, size, signed)  # A damaged chain: `audit verify` says more of it.
+
+
+def _partition(reader: LogReader, chain: str) -> int | None:
+    schema = event_schema(ChainOpened.__name__)
+    for data in reader.read(chain, 0, 1):
+        return int(decode_record(data, {schema.digest: schema.text}).body["intake_partition"])
+    return None
 
 
 def _newest_writer(reader: LogReader, chain: str, size: int) -> tuple[int | None, str | None]:

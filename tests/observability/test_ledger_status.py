@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tensorguard.cli.main import run
 
-from api.observability.ledger import PROCESSORS, look
+from api.observability.ledger import PROCESSORS, Epoch, look
 from processors.dispatcher import Dispatcher
 from processors.runners.embedded import EmbeddedRunner
 from producers.engines.port import Append, Commit, Quarantined
@@ -17,6 +18,7 @@ from producers.positions import PositionFile
 from producers.sequencer import SequencerLock
 from projections.database import open_database, sqlite_url
 from projections.projector import Projector
+from tests.moving.desk import NAME, Desk
 from tests.support.ledgers import Ledger
 
 if TYPE_CHECKING:
@@ -130,11 +132,22 @@ def test_the_newest_writer_of_each_chain_is_named(ledger: Ledger) -> None:
         again.step()
     standing = look(ledger.installation, ledger.engine)
     chains = {each.chain: each for each in standing.chains}
-    assert chains["acme"].epoch == standing.epoch == ledger.engine.epoch() == (opened["acme"].epoch or 0) + 3
-    assert chains["acme"].written_by == standing.written_by() == again._name
+    assert chains["acme"].epoch == standing.epochs[0].epoch == ledger.engine.epoch() == (opened["acme"].epoch or 0) + 3
+    assert chains["acme"].written_by == standing.epochs[0].written_by == again._name
     assert chains["platform"] == opened["platform"]
     ledger.sequencer().open()
-    assert look(ledger.installation, ledger.engine).written_by() is None  # a writer that has written nothing yet
+    newest = look(ledger.installation, ledger.engine).epochs
+    assert newest == (Epoch(0, ledger.engine.epoch(), None),)  # a writer that has written nothing yet
+
+
+def test_a_chain_that_was_moved_names_the_ledger_that_goes_on_with_it(tmp_path: Path) -> None:
+    with contextlib.closing(Desk(tmp_path)) as desk:
+        desk.work(desk.here)
+        before = look(desk.ledger.installation, desk.here)
+        desk.move()
+        after = look(desk.ledger.installation, desk.here)
+    assert {(each.partition, each.moved_to) for each in before.chains} == {(0, None)}
+    assert {(each.partition, each.moved_to) for each in after.chains} == {(0, NAME)}
 
 
 def test_a_damaged_chain_hides_nothing_of_the_others(ledger: Ledger) -> None:
