@@ -228,8 +228,9 @@ def _start_parts(stack: ExitStack, platform: Platform, doors: Doors) -> None:
 def _sequencers(stack: ExitStack, platform: Platform) -> Iterator[Sequencer]:
     """One for each partition of the intake, each but the first on a handle of its own."""
     installation, observers = platform.installation, platform.observers
-    yield Sequencer.of(installation, platform.engine, observers=observers)
-    for partition in range(1, installation.settings.intake_partitions):
+    partitions = installation.settings.intake_partitions
+    yield Sequencer.of(installation, platform.engine, observers=observers, partition=0 if partitions > 1 else None)
+    for partition in range(1, partitions):
         handle = open_engine(installation.settings, installation.data_dir, partition=partition)
         stack.callback(handle.close)
         yield Sequencer.of(installation, handle, observers=observers, partition=partition)

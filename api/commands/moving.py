@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def copy(
     data_dir: DataDir,
     source: Annotated[str, typer.Option("--from", help="Where the ledger is: a URL as TG_LOG_URL takes it.")],
-    destination: Annotated[str, typer.Option("--to", help="Where it goes: another such URL.")],
+    destination: Annotated[str, typer.Option("--to", help="Where it goes: another such URL, e.g. kafka://host:9092.")],
     name: Annotated[
         str | None, typer.Option("--name", help="What it is called there; on every chain, for all who read them.")
     ] = None,
@@ -84,7 +84,8 @@ def _end(data_dir: Path, url: str) -> End:
     from producers.settings import read  # noqa: PLC0415
 
     settings = read(data_dir, {"log_url": url}).settings
-    return End(lambda _: open_engine(settings, data_dir))
+    partitions = None if settings.embedded else settings.intake_partitions
+    return End(lambda partition: open_engine(settings, data_dir, partition=partition), partitions)
 
 
 def _show_copy(chains: Sequence[Chain], *, as_json: bool) -> None:

@@ -5,18 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from producers.moving.errors import TooFewPartitionsError
+from producers.sequencer import Sequencer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from producers.engines.port import LogEngine
+    from producers.installation import Installation
+    from producers.sequencer.place import Place
 
 
 class End:
-    """A ledger of so many intake partitions; ``opened`` gives one more handle on it, to write for a partition."""
+    """A ledger; ``opened`` gives one more handle on it, to write for a partition of its intake.
 
-    def __init__(self, opened: Callable[[int], LogEngine], partitions: int = 1) -> None:
-        self.partitions = partitions
+    ``partitions`` is how many there are; None where one decides every chain, whatever partition it had elsewhere.
+    """
+
+    def __init__(self, opened: Callable[[int], LogEngine], partitions: int | None = None) -> None:
+        self._partitions = partitions
+        self.partitions = range(partitions or 1)
         self.engine = opened(0)
         self._opened = opened
         self._writers = {0: self.engine}
@@ -27,11 +34,16 @@ class End:
         Raises:
             TooFewPartitionsError: it has none of this number.
         """
-        if self.partitions == 1:
+        if self._partitions is None:
             return 0
-        if recorded >= self.partitions:
-            raise TooFewPartitionsError(f"Chain {chain!r} belongs to partition {recorded} of {self.partitions}.")
+        if recorded not in self.partitions:
+            raise TooFewPartitionsError(f"Chain {chain!r} is of partition {recorded}; there are {self._partitions}.")
         return recorded
+
+    def sequencer(self, installation: Installation, partition: int, place: Place) -> Sequencer:
+        """The sequencer of a partition."""
+        own = None if self._partitions is None else partition
+        return Sequencer.of(installation, self.writer(partition), place=place, partition=own)
 
     def writer(self, partition: int) -> LogEngine:
         """The handle that writes for a partition."""

@@ -46,7 +46,7 @@ class TooFewPartitionsError(CopyError):
     """The destination's intake has fewer partitions than the chains belong to."""
 
     code = "copy_partitions"
-    next_step = "Nothing was written. Make the destination with as many intake partitions as the source has, or one."
+    next_step = "Nothing was written. Make the destination with at least as many intake partitions as the source has."
 
 
 class CopyDamagedError(CopyError):

@@ -22,7 +22,7 @@ from producers.identities import make_envelope
 from producers.moving.errors import DestinationDiffersError, SourceEmptyError
 from producers.moving.survey import moved_to, partition_of, survey
 from producers.moving.transfer import publish, transfer
-from producers.sequencer import Sequencer, SequencerLock
+from producers.sequencer import SequencerLock
 from producers.sequencer.place import Place
 from schemas.commands import ContinueLedger, MoveLedger
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from producers.installation import Installation
     from producers.moving.ends import End
     from producers.moving.survey import Chain
+    from producers.sequencer import Sequencer
     from schemas.base import Command
 
 _PAGE = 512
@@ -145,7 +146,7 @@ class Mover:
     def _end(self, name: str, ended: dict[str, str | None]) -> None:
         """End every chain of the source, with as little left to copy as can be."""
         place = Place(read_home(self._installation.data_dir), name)
-        writers = [self._sequencer(self._from, partition, place) for partition in range(self._from.partitions)]
+        writers = [self._from.sequencer(self._installation, partition, place) for partition in self._from.partitions]
         for writer in writers:
             writer.open()
         if not any(ended.values()):
@@ -162,13 +163,10 @@ class Mover:
         if ended and read_home(self._installation.data_dir) == name:
             raise DestinationDiffersError(f"The ledger goes on as {name!r} elsewhere; it was moved there before.")
         for partition, chains in self._by_partition(self._to, ended).items():
-            writer = self._sequencer(self._to, partition, Place(moving_to=name))
+            writer = self._to.sequencer(self._installation, partition, Place(moving_to=name))
             writer.open()
             writer.decide(self._signed(ContinueLedger(name), chains))
             writer.close()
-
-    def _sequencer(self, end: End, partition: int, place: Place) -> Sequencer:
-        return Sequencer.of(self._installation, end.writer(partition), place=place)
 
     def _by_partition(self, end: End, chains: Sequence[str]) -> dict[int, list[str]]:
         found: dict[int, list[str]] = {}
@@ -189,7 +187,7 @@ class Mover:
     def _carry(self) -> int:
         """Hand what came into the source's intake too late to the destination, where a repetition has no effect."""
         carried = 0
-        for engine in map(self._from.writer, range(self._from.partitions)):
+        for engine in map(self._from.writer, self._from.partitions):
             position = engine.intake_position()
             while entries := engine.intake(position, _PAGE):
                 self._destination.submit([entry.data for entry in entries])

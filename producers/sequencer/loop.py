@@ -72,6 +72,7 @@ class Sequencer:
         accept_clock: bool = False,
         observers: Sequence[Observer] = (),
         place: Place | None = None,
+        alone: bool = True,
     ) -> None:
         self._engine = engine
         self._time = Timekeeper(clock)
@@ -81,6 +82,7 @@ class Sequencer:
         self._accept_clock = accept_clock
         self._observers = tuple(observers)
         self._place = place or Place()
+        self._alone = alone
         self._ended: LedgerMovedError | None = None
         self._writer: Writer | None = None
         self._folds: dict[str, ChainFold] = {}
@@ -94,10 +96,10 @@ class Sequencer:
         limits: Limits | None = None,
         observers: Sequence[Observer] = (),
         place: Place | None = None,
-        partition: int = 0,
+        partition: int | None = None,
     ) -> Sequencer:
-        """The sequencer of an installation, or of one partition of its intake: ``engine`` is then that partition's."""
-        founder = Founder(installation.origin, installation.producer("authority").public_key, partition)
+        """The only sequencer of an installation, or that of one partition of its intake, whose ``engine`` is given."""
+        founder = Founder(installation.origin, installation.producer("authority").public_key, partition or 0)
         writer = f"{socket.gethostname()}/{os.getpid()}"
         return cls(
             engine,
@@ -108,6 +110,7 @@ class Sequencer:
             accept_clock=installation.settings.accept_clock,
             observers=observers,
             place=place or Place(home=read_home(installation.data_dir)),
+            alone=partition is None,
         )
 
     @property
@@ -193,7 +196,7 @@ class Sequencer:
         for reply in replies:
             reply.raise_for_outcome()
         self._commit(batch, began)
-        self._ended = self._place.check(self._folds)
+        self._ended = self._place.check(self._with_platform())
         return replies
 
     def _batch(self, writer: Writer) -> Batch:
@@ -227,6 +230,9 @@ class Sequencer:
         self._take_snapshots(lambda _: 1)
 
     def _owns(self, chain: str) -> bool:
+        """Where one decides alone, chains are its own whatever partition they had in a ledger that was moved here."""
+        if self._alone:
+            return True
         try:
             opened = decode_record(self._engine.read(chain, 0, 1)[0], {})
             return opened.field("intake_partition", int) == self._founder.partition
