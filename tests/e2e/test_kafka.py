@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,15 @@ from uuid import uuid4
 import pytest
 from tg_tinker import LoRAConfig, OptimizerConfig, SamplingConfig, ServiceClient, TrainingConfig
 
+from api.doctor import installation as doctor
+from api.doctor import kafka
+from producers.clock import system_clock
 from producers.deciders.registry import stream_of
+from producers.engines.opening import kafka_config
 from producers.errors import NoDecisionError
 from producers.identities import make_envelope
 from producers.installation import Installation
+from producers.settings import read
 from producers.submitter import Submitter
 from schemas.commands import IssueApiKey
 from tests.support.kafka import broker
@@ -44,6 +50,40 @@ class Place:
     server: LiveServer
     client: Any
     data_dir: Path
+
+    def run(self) -> Any:
+        return self.client.create_training_client(
+            TrainingConfig(
+                model_ref="tiny",
+                lora_config=LoRAConfig(rank=4, alpha=8, dropout=0.0, target_modules=("q_proj", "v_proj")),
+                optimizer=OptimizerConfig(learning_rate=1e-3),
+                seed=7,
+            )
+        )
+
+    def verify(self, out: Path) -> None:
+        tensorguard("ledger", "export", "--data-dir", self.data_dir, "--out", out)
+        report = tensorguard_json("audit", "verify", out, "--decisions", "--require-signed")
+        assert report["verified"], report
+
+
+@contextmanager
+def supervised(server: LiveServer) -> Iterator[None]:
+    """What systemd does for a server: one that ends is started again."""
+    done = threading.Event()
+
+    def keep() -> None:
+        while not done.wait(0.2):
+            if server.process is not None and server.process.poll() is not None:
+                server.start(ready=False)
+
+    keeper = threading.Thread(target=keep)
+    keeper.start()
+    try:
+        yield
+    finally:
+        done.set()
+        keeper.join()
 
 
 def keep_on_kafka(data_dir: Path, servers: str) -> None:
@@ -81,14 +121,7 @@ def send_steps(training: Any, count: int) -> list[Any]:
 
 @pytest.mark.timeout(600)
 def test_a_client_trains_to_its_end_through_kills_and_the_ledger_verifies(place: Place, tmp_path: Path) -> None:
-    training = place.client.create_training_client(
-        TrainingConfig(
-            model_ref="tiny",
-            lora_config=LoRAConfig(rank=4, alpha=8, dropout=0.0, target_modules=("q_proj", "v_proj")),
-            optimizer=OptimizerConfig(learning_rate=1e-3),
-            seed=7,
-        )
-    )
+    training = place.run()
     futures = send_steps(training, STEPS)
     futures[0].result(timeout=PATIENCE)
     place.server.kill()
@@ -100,12 +133,24 @@ def test_a_client_trains_to_its_end_through_kills_and_the_ledger_verifies(place:
     assert [future.result(timeout=PATIENCE).step for future in futures] == list(range(1, 3 * STEPS + 1))
     sample = training.sample(["to be"], SamplingConfig(max_tokens=4, temperature=0.0)).result(timeout=PATIENCE)
     assert sample.samples[0].completion
-    tensorguard("ledger", "export", "--data-dir", place.data_dir, "--out", tmp_path / "export")
-    report = tensorguard_json("audit", "verify", tmp_path / "export", "--decisions", "--require-signed")
-    assert report["verified"], report
+    place.verify(tmp_path / "export")
     events = [each.event for each in place.client.get_audit_logs(limit=10_000)]
-    assert events.count("StepApplied") == 3 * STEPS
+    assert events.count("StepApplied") == 3 * STEPS, "no step may be lost or doubled"
     assert "RunReplayed" in events, "a kill must have met steps that no checkpoint covered"
+
+
+@pytest.mark.timeout(600)
+def test_a_broker_that_is_killed_and_comes_back_loses_nothing(place: Place, tmp_path: Path) -> None:
+    training = place.run()
+    with supervised(place.server):
+        futures = send_steps(training, STEPS)
+        futures[0].result(timeout=PATIENCE)
+        broker().stop()
+        broker().start()
+        futures += send_steps(training, STEPS)
+        assert [future.result(timeout=PATIENCE).step for future in futures] == list(range(1, 2 * STEPS + 1))
+        place.verify(tmp_path / "export")
+        place.server.wait_ready()
 
 
 @pytest.mark.timeout(120)
@@ -117,6 +162,15 @@ def test_no_part_of_the_embedded_engine_is_in_the_ledgers_path(place: Place) -> 
     assert int(size) > 1
     assert "producers.engines.kafka" in modules
     assert "producers.engines.sqlite " not in modules
+
+
+@pytest.mark.timeout(120)
+def test_the_doctor_asks_the_brokers_and_looks_at_the_topics(place: Place) -> None:
+    settings = read(place.data_dir).settings
+    found = {each.check: each for each in kafka.look(kafka_config(settings))}
+    assert {name: each.state for name, each in found.items()} == {"kafka": "ok", "copies": "warning", "topics": "ok"}
+    found = {each.check: each for each in doctor.look(place.data_dir, settings, system_clock, server_runs=True)}
+    assert {found[name].state for name in ("ledger", "signer", "clock", "models")} == {"ok"}
 
 
 @pytest.mark.timeout(300)
