@@ -12,7 +12,7 @@ from api.commands.common import AsJson, DataDir, table, workbench
 if TYPE_CHECKING:
     from api.observability.ledger import LedgerStanding, Position
 
-NOT_RUNNING, NOT_FOLDED = "not running", "nothing folded"
+NOT_RUNNING, NOT_FOLDED = "not running here", "nothing folded"
 
 
 def status(data_dir: DataDir, *, as_json: AsJson = False) -> None:
@@ -57,7 +57,7 @@ def _reader(position: Position) -> dict[str, Any]:
 
 
 def _print(standing: LedgerStanding) -> None:
-    runs = {True: "runs", False: NOT_RUNNING, None: "not on this machine"}[standing.sequencer_runs]
+    runs = {True: "runs", False: NOT_RUNNING, None: "run elsewhere, if at all"}[standing.sequencer_runs]
     print_line(f"sequencer     {runs}, {standing.waiting} entries wait in the intake")
     for each in standing.epochs:
         print_line(
