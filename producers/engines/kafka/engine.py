@@ -148,13 +148,14 @@ class KafkaEngine:
 
     def waiting(self) -> int:
         """The number of entries in the intake that nobody has decided yet; a large one may be too high by a few."""
-        here = len(self.intake(self.intake_position(), BUFFERED))
+        position = self.intake_position()
         places = [(self._topics.intake, partition) for partition in range(self._config.partitions)]
         ends = self._ends.written(places)
         with self._state.changed:
             left = {place[1]: end - offset_after(self._state.position(place[1])) for place, end in ends.items()}
-        # Offsets count markers of transactions as well: what can be counted is counted.
-        left[self.partition] = here if here < BUFFERED else left[self.partition]
+        # Offsets count the markers of retries as well: where entries are at hand they are counted themselves.
+        if self._intake is not None and left[self.partition] < BUFFERED:
+            left[self.partition] = len(self._intake.entries(position, BUFFERED))
         return sum(left.values())
 
     def wait_intake(self, after: int, timeout: float) -> bool:

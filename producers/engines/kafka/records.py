@@ -137,7 +137,7 @@ class Records:
 
     def _collect(self, stream: _Stream, start: int, end: int, size: int) -> list[bytes]:
         found: list[bytes] = []
-        deadline = time.monotonic() + _SECONDS
+        deadline, looked_again = time.monotonic() + _SECONDS, False
         if not stream.has(start):
             stream.fault = None
         while start + len(found) < end:
@@ -148,7 +148,11 @@ class Records:
                 deadline = time.monotonic() + _SECONDS
                 continue
             if stream.fault is not None:
-                raise stream.fault
+                if looked_again:
+                    raise stream.fault
+                # What the consumer still held from an earlier place would look wrong as well: look once more.
+                looked_again, stream.fault = True, None
+                stream.clear()
             if not self._brings(stream, wanted):
                 self._seek(stream, wanted, size, deadline)
             self._pump(stream, deadline)

@@ -22,6 +22,8 @@ _INTAKE_MS = 7 * _DAY_MS
 _FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 # Small segments: a reader's start reads all of a compacted topic, and the newest segment is never compacted.
 _NEWEST = {"cleanup.policy": "compact", "segment.bytes": "16777216", "min.cleanable.dirty.ratio": "0.1"}
+# Only whole segments are deleted: what is to be kept for a day must not lie in one of a week.
+_LATELY = {"cleanup.policy": "delete", "retention.ms": str(REPLIES_MS), "segment.ms": "3600000"}
 _SECONDS = 30.0
 _CONNECT_SECONDS = 10.0
 _AGAIN_SECONDS = 0.02
@@ -58,9 +60,7 @@ class Topics:
         many = self._config.partitions
         return [
             self._topic(self.intake, many, {"cleanup.policy": "delete", "retention.ms": str(_INTAKE_MS)}, atleast=True),
-            self._topic(
-                self.replies, many, {"cleanup.policy": "delete", "retention.ms": str(REPLIES_MS)}, atleast=True
-            ),
+            self._topic(self.replies, many, _LATELY, atleast=True),
             self._topic(self.writers, many, _NEWEST),
             self._topic(self.dead_letters, many, _NEWEST),
             self._topic(self.checkpoints, 1, _NEWEST),

@@ -63,8 +63,7 @@ class Writer:
         self._lock = threading.Lock()
         self._producer: Producer | None = None
         self._epoch = 0
-        # Its own place is all that is asked of it: who owns the partition is settled by the transactional id.
-        self._group = Consumer(config.consumer(f"sequencer.{partition}", reset="earliest"))
+        self._group: Consumer | None = None
 
     @property
     def active(self) -> bool:
@@ -125,7 +124,8 @@ class Writer:
         """Give the role and the clients back."""
         with self._lock:
             self._drop()
-            self._group.close()
+            if self._group is not None:
+                self._group.close()
 
     def _next(self) -> WriterState:
         with self._state.changed:
@@ -223,7 +223,13 @@ class Writer:
     def _send_position(self, producer: Producer, commit: Commit) -> None:
         if commit.intake_position is not None:
             place = TopicPartition(self._topics.intake, self._partition, offset_after(commit.intake_position))
-            producer.send_offsets_to_transaction([place], self._group.consumer_group_metadata(), self._seconds)
+            producer.send_offsets_to_transaction([place], self._group_metadata(), self._seconds)
+
+    def _group_metadata(self) -> object:
+        """The group that the position is kept for. Who owns the partition is settled by the transactional id alone."""
+        if self._group is None:
+            self._group = Consumer(self._config.consumer(f"sequencer.{self._partition}", reset="earliest"))
+        return self._group.consumer_group_metadata()
 
     def _ended(self, producer: Producer, error: KafkaException) -> EngineError:
         """Why a transaction did not come to its end; it is aborted where that can be done."""
