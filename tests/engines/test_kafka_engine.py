@@ -318,7 +318,7 @@ def test_a_message_of_somebody_else_in_a_chains_topic_is_not_a_record(kafka: Kaf
     epoch = engine.open_epoch()
     engine.commit(Commit(epoch, [Append("acme", 0, [b"a"])]))
     intruder = Producer({"bootstrap.servers": kafka.config.servers})
-    intruder.produce(kafka.topics.ledger("acme"), b"forged", b"0")
+    intruder.produce(kafka.topics.ledger("acme"), b"forged", b"7")
     intruder.flush(SOON)
     assert list(kafka.open().read("acme", 0, 9)) == [b"a"]
     engine.commit(Commit(epoch, [Append("acme", 1, [b"b"])]))

@@ -32,6 +32,7 @@ _PASSING = frozenset(
         KafkaError.OFFSET_NOT_AVAILABLE,
         KafkaError.BROKER_NOT_AVAILABLE,
         KafkaError.NETWORK_EXCEPTION,
+        KafkaError._NOENT,  # noqa: SLF001 -- librdkafka's own errors are called so
         KafkaError._TRANSPORT,  # noqa: SLF001 -- librdkafka's own errors are called so
     }
 )
