@@ -27,6 +27,7 @@ from api.app import create_app
 from api.children import Child, Supervisor, TrainerSeat, spawn
 from api.errors import AddressUnavailableError, PartFailedError, ServerRunningError
 from api.observability.standing import Processes
+from api.part import Part
 from api.platform import Platform
 from api.tls import tls_files
 from processors.channel import ChannelLimits, SideChannel
@@ -53,44 +54,8 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 2
 CHILDREN_SECONDS = 5.0
-THREAD_SECONDS = 2.0
 LOCK_SECONDS = 5.0
 log = structlog.get_logger(__name__)
-
-
-class Part:
-    """A thread of the server that runs until told to stop; if it fails, the server ends with its error."""
-
-    def __init__(
-        self, name: str, run: Callable[[threading.Event], None], on_fault: Callable[[Exception], None]
-    ) -> None:
-        self._name = name
-        self._run = run
-        self._on_fault = on_fault
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
-
-    @property
-    def alive(self) -> bool:
-        """Whether it runs."""
-        return self._thread.is_alive()
-
-    @contextmanager
-    def running(self) -> Iterator[Part]:
-        """Run it for the length of a block."""
-        self._thread.start()
-        try:
-            yield self
-        finally:
-            self._stop.set()
-            self._thread.join(THREAD_SECONDS)
-
-    def _main(self) -> None:
-        try:
-            self._run(self._stop)
-        except Exception as error:
-            log.exception("part_failed", part=self._name)
-            self._on_fault(error)
 
 
 class Doors(uvicorn.Server):
