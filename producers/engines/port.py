@@ -136,6 +136,12 @@ class LogEngine(LogReader, Protocol):
             StorageFullError: nothing was taken; free space and send again.
         """
 
+    def partition_of(self, chain: str) -> int:
+        """The partition of the intake that a chain's commands go to, for good; 0 where there is one alone.
+
+        A chain that is not open yet has one as well: no two writers may open it.
+        """
+
     def intake(self, after: int, limit: int) -> Sequence[IntakeEntry]:
         """Entries behind a position, oldest first."""
 

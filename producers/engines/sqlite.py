@@ -130,6 +130,10 @@ class SqliteEngine:
         self._bells.ring(_INTAKE)
         return positions
 
+    def partition_of(self, _: str) -> int:
+        """The partition of the intake that a chain's commands go to: there is one alone."""
+        return 0
+
     def intake(self, after: int, limit: int) -> Sequence[IntakeEntry]:
         """Entries behind a position, oldest first."""
         query = "SELECT position, data FROM intake WHERE position > ? ORDER BY position LIMIT ?"

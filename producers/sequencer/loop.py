@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
-from tensorguard.ledger.errors import LedgerError
-from tensorguard.ledger.record import decode_record
 
 from producers.deciders.registry import PLATFORM
 from producers.engines.errors import StorageFullError
@@ -231,17 +229,11 @@ class Sequencer:
 
     def _owns(self, chain: str) -> bool:
         """Where one decides alone, chains are its own whatever partition they had in a ledger that was moved here."""
-        if self._alone:
-            return True
-        try:
-            opened = decode_record(self._engine.read(chain, 0, 1)[0], {})
-            return opened.field("intake_partition", int) == self._founder.partition
-        except (LedgerError, IndexError):
-            return True  # Reading it back says what is wrong with it.
+        return self._alone or self._engine.partition_of(chain) == self._founder.partition
 
     def _fold_of(self, chain: str) -> ChainFold:
         found = self._folds.get(chain)
-        if found is None and self._engine.size(chain):
+        if found is None and not self._owns(chain):
             raise ForeignChainError(f"Chain {chain!r} belongs to another partition of the intake.")
         return found or ChainFold(chain)
 

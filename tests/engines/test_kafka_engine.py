@@ -14,7 +14,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from hypothesis import given
 from hypothesis import strategies as st
 from tensorguard.ledger.envelope import Envelope, SignedCommand
+from tensorguard.ledger.record import decode_record
 
+from producers.deciders.registry import stream_of
 from producers.engines.errors import FencedError, LedgerDamagedError
 from producers.engines.kafka import KafkaConfig, KafkaEngine, records, topics
 from producers.engines.kafka.errors import (
@@ -29,12 +31,16 @@ from producers.engines.kafka.index import Index
 from producers.engines.kafka.intake import hashed_partition
 from producers.engines.kafka.topics import Topics
 from producers.engines.port import ACCEPTED, Append, Commit, Reply, Snapshot
+from producers.identities import make_envelope
+from producers.sequencer import Sequencer
+from schemas.commands import EnrolProducer
 from tests.engines.kits import Unframed
 from tests.support.kafka import PARTITIONS, broker
-from tests.support.ledgers import python
+from tests.support.ledgers import Ledger, python
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 SOON = 20.0
 
@@ -351,14 +357,35 @@ def test_a_command_goes_to_the_partition_of_its_chain(kafka: Kafka) -> None:
     elsewhere = next(chain for chain in chains if hashed_partition(chain, PARTITIONS) == 0)
     handles[1].commit(Commit(handles[1].open_epoch(), [Append(elsewhere, 0, [b"a"])]))
     submitter = kafka.open()
-    assert submitter.sizes() == {elsewhere: 1}
     commands = {chain: command(chain) for chain in chains}
     submitter.submit([*commands.values(), b"no command"])
     expected: list[list[bytes]] = [[], []]
     for chain, data in commands.items():
         expected[1 if chain == elsewhere else hashed_partition(chain, PARTITIONS)].append(data)
     expected[0].append(b"no command")
+    assert submitter.partition_of(elsewhere) == 1
     assert [[entry.data for entry in handle.intake(0, 9)] for handle in handles] == expected
+
+
+def test_a_copied_command_opens_its_chain_in_one_partition_alone(kafka: Kafka, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "data")
+    chain = next(name for name in ("acme", "beta", "gamma") if hashed_partition(name, PARTITIONS) == 1)
+    enrol = EnrolProducer(ledger.authority.key_id, ledger.authority.public_key, "gateway", "gateway", None)
+    given = {"stream": stream_of(enrol), "command_id": bytes(16), "now": ledger.clock()}
+    signed = ledger.authority.sign([make_envelope(enrol, chain=chain, **given).to_bytes()])[0].to_bytes()
+    copier = Producer({"bootstrap.servers": kafka.config.servers})
+    for partition in range(PARTITIONS):
+        copier.produce(kafka.topics.intake, signed, partition=partition)
+    handles = [KafkaEngine(kafka.config, partition) for partition in range(PARTITIONS)]
+    copier.flush(SOON)
+    for partition, handle in enumerate(handles):
+        assert Sequencer.of(ledger.installation, handle, partition=partition).step() == 1
+    assert [letter.position for letter in handles[1].quarantined()] == [1]
+    opened = decode_record(handles[0].read(chain, 0, 1)[0], {})
+    assert (opened.event, opened.field("intake_partition", int)) == ("ChainOpened", 1)
+    for handle in handles:
+        handle.close()
+    ledger.close()
 
 
 def test_partitions_have_writers_and_positions_of_their_own(kafka: Kafka) -> None:

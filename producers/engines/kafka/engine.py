@@ -50,7 +50,7 @@ class KafkaEngine:
         self._maker.ensure(self._topics.fixed())
         framer = framing or Framer(SchemaRegistry(config.registry) if config.registry else None, self._written)
         self._records = Records(config, self._topics, framer, lambda: self._state.closed)
-        self._submissions = Submissions(config, self._topics.intake, self._partition_of)
+        self._submissions = Submissions(config, self._topics.intake, self.partition_of)
         self._notices = Notices(config, self._topics, self._state)
         self._writer = Writer(
             config,
@@ -64,6 +64,7 @@ class KafkaEngine:
         self._ends = Ends(self._maker.admin, self._state)
         self._letters = DeadLetters(config, self._topics, self._state, self._sync)
         self._opening = threading.Lock()
+        self._heard = False
         self._following: Follower | None = None
         self._intake: Intake | None = None
 
@@ -133,7 +134,14 @@ class KafkaEngine:
             BrokerError: some may have been taken: send them again, a command has effect once.
             MessageTooLargeError: one is over the limit of a message.
         """
+        self._know()
         return self._submissions.submit(commands) if commands else []
+
+    def partition_of(self, chain: str) -> int:
+        """The partition of the intake that a chain's commands go to: where it is written, or where its name leads."""
+        with self._state.changed:
+            known = self._state.partitions.get(chain)
+        return hashed_partition(chain, self._config.partitions) if known is None else known
 
     def intake(self, after: int, limit: int) -> Sequence[IntakeEntry]:
         """Entries of this handle's partition behind a position, oldest first."""
@@ -263,6 +271,12 @@ class KafkaEngine:
             if part is not None:
                 part.close()
 
+    def _know(self) -> None:
+        """Have heard once of all chains: a command must not go where its chain would be if it were not open."""
+        if not self._heard:
+            self._sync()
+            self._heard = True
+
     def _sync(self) -> None:
         self._follower().sync()
 
@@ -292,12 +306,6 @@ class KafkaEngine:
     def _known_size(self, chain: str) -> int:
         with self._state.changed:
             return self._state.sizes.get(chain, 0)
-
-    def _partition_of(self, chain: str) -> int:
-        self._follower()
-        with self._state.changed:
-            known = self._state.partitions.get(chain)
-        return hashed_partition(chain, self._config.partitions) if known is None else known
 
     def _taken_in(self, position: int) -> bytes:
         held = None if self._intake is None else self._intake.data(position)
