@@ -2,7 +2,7 @@
 #
 #   TG_WHEELS   a folder with a CPU build of PyTorch; without it the index's build is taken (several GB with CUDA)
 #   PYTHON      the interpreter to make .venv with
-#   ENGINE      what keeps the demo's ledger: sqlite, or kafka (starts a broker; needs Java 17 and, once, Maven)
+#   ENGINE      what keeps the demo's ledger: sqlite, or kafka (starts what that needs: Java 17 and, once, Maven)
 #   WORKERS     how many files of tests run side by side
 
 PYTHON    ?= python3

@@ -1,4 +1,4 @@
-"""A Kafka broker of the demo's own, and a data directory that has its ledger there."""
+"""A Kafka broker and a schema registry of the demo's own, and a data directory that has its ledger there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import secrets
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,21 +18,24 @@ from api.demo.processes import free_port
 from api.demo.screen import Screen
 from producers.settings import read
 
-START = Path(__file__).resolve().parents[2] / "deploy" / "kafka" / "start"
-READY = b"Kafka Server started"
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 READY_SECONDS = 300.0
-"""Most of it for Maven, which fetches the broker the first time."""
+"""Most of it for Maven, which fetches the servers the first time."""
 STOP_SECONDS = 15.0
 
 
-class Broker:
-    """``deploy/kafka/start`` on free ports of this machine, in a process group of its own."""
+class Started:
+    """A ``start`` script of ``deploy/`` on free ports of this machine, in a process group of its own.
 
-    def __init__(self, folder: Path, log: Path) -> None:
-        ports = (str(free_port()), str(free_port()))
-        self.command = (str(START), str(folder), *ports)
-        self.url = f"kafka://127.0.0.1:{ports[0]}"
-        self._log = log
+    ``ready`` is what it says when it takes connections; ``url`` is where.
+    """
+
+    def __init__(self, name: str, folder: Path, ports: Sequence[str], *, ready: bytes, url: str) -> None:
+        self.command = (str(DEPLOY / name / "start"), str(folder / name), *ports)
+        self.url = url
+        self._name = name
+        self._says = ready
+        self._log = folder / f"{name}.log"
         self._ready = threading.Event()
         self._ended = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,14 +56,14 @@ class Broker:
             )
         except OSError as error:
             raise PartFailedError(
-                f"{START} cannot be run ({error.strerror}).",
+                f"{self.command[0]} cannot be run ({error.strerror}).",
                 next_step="Run the demo from a checkout, or set TG_LOG_URL to a broker that runs.",
             ) from error
         threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
         self._ready.wait(READY_SECONDS)
         if self._ended.is_set() or not self._ready.is_set():
             raise PartFailedError(
-                f"The broker did not start; see {self._log}.",
+                f"The server of deploy/{self._name} did not start; see {self._log}.",
                 next_step="It needs Java 17 and, the first time, Maven; or set TG_LOG_URL to a broker that runs.",
             )
 
@@ -69,7 +72,7 @@ class Broker:
         with self._log.open("ab") as log:
             for line in process.stdout or ():
                 log.write(line)
-                if READY in line:
+                if self._says in line:
                     self._ready.set()
         self._ended.set()
         self._ready.set()
@@ -90,18 +93,19 @@ class Broker:
 def ledger_of(data_dir: Path, folder: Path, screen: Screen, *, kafka: bool) -> Iterator[None]:
     """Where the demo's ledger is for the length of a block: in the data directory, or on Kafka.
 
-    That is the cluster of ``TG_LOG_URL``, or else a broker of the demo's own, with its data in ``folder``.
+    That is the cluster of ``TG_LOG_URL``, or else a broker and a schema registry of the demo's own, with their data in
+    ``folder``.
 
     Raises:
-        PartFailedError: the broker did not start.
+        PartFailedError: one of them did not start.
         UsageError: Kafka is asked for, and ``TG_LOG_URL`` says otherwise.
     """
     settings = read().settings
     if settings.embedded and not kafka:
         yield
     elif settings.log_url is None:
-        with _running(folder, screen) as broker:
-            keep_ledger_at(data_dir, broker.url)
+        with _running(folder, screen) as (broker, registry):
+            keep_ledger_at(data_dir, broker.url, registry.url)
             yield
     elif settings.embedded:
         raise UsageError("TG_LOG_URL names a file.", next_step="Unset it, or leave --kafka out.")
@@ -111,20 +115,40 @@ def ledger_of(data_dir: Path, folder: Path, screen: Screen, *, kafka: bool) -> I
 
 
 @contextmanager
-def _running(folder: Path, screen: Screen) -> Iterator[Broker]:
+def _running(folder: Path, screen: Screen) -> Iterator[tuple[Started, Started]]:
     folder.mkdir()
-    broker = Broker(folder / "data", folder / "broker.log")
+    servers = broker(folder), registry(folder)
     try:
-        with screen.part("Start a Kafka broker"):
-            broker.start()
-        yield broker
+        with screen.part("Start a Kafka broker and a schema registry"):
+            for server in servers:
+                server.start()
+        yield servers
     finally:
-        broker.stop()
-    screen.say(f"the ledger stays on the broker's disk; to start it again: {' '.join(broker.command)}")
+        for server in servers:
+            server.stop()
+    screen.say("the ledger stays on the broker's disk; to start both again:")
+    for server in servers:
+        screen.say(f"  {' '.join(server.command)}")
 
 
-def keep_ledger_at(data_dir: Path, url: str) -> None:
+def broker(folder: Path) -> Started:
+    """A Kafka broker with its data in a folder."""
+    ports = str(free_port()), str(free_port())
+    return Started("kafka", folder, ports, ready=b"Kafka Server started", url=f"kafka://127.0.0.1:{ports[0]}")
+
+
+def registry(folder: Path) -> Started:
+    """A schema registry with its data in a folder."""
+    port = str(free_port())
+    url = f"http://127.0.0.1:{port}/apis/ccompat/v7"
+    return Started("registry", folder, [port], ready=b"Installed features", url=url)
+
+
+def keep_ledger_at(data_dir: Path, url: str, registry: str | None = None) -> None:
     """Let every program that works on a data directory find its ledger on Kafka, under a prefix of its own."""
     data_dir.mkdir(parents=True)
-    prefix = f"tg-demo-{secrets.token_hex(4)}"
-    (data_dir / "settings.toml").write_text(f'log_url = "{url}"\nkafka_prefix = "{prefix}"\n')
+    lines = [f'log_url = "{url}"', f'kafka_prefix = "tg-demo-{secrets.token_hex(4)}"']
+    lines += [f'kafka_registry = "{registry}"'] if registry else []
+    settings = data_dir / "settings.toml"
+    settings.touch(mode=0o600)  # The address of a registry may hold a password.
+    settings.write_text("\n".join(lines) + "\n")

@@ -25,6 +25,7 @@ ELSEWHERE: dict[str, str] = {
     "TG_TINKER_API_KEY": "their API key; a secret",
     "TG_CACHE": "where `deploy/` keeps the servers that it fetches; `~/.cache/tensorguard` without it",
     "TG_KAFKA_HEAP": "for `deploy/kafka/start`: the broker's memory; `384m` without it",
+    "TG_REGISTRY_HEAP": "for `deploy/registry/start`: the registry's memory; `256m` without it",
     "TG_WHEELS": "for `make setup`: a folder with a CPU build of PyTorch",
     "TG_SOAK_SECONDS": "for `make soak`: how long many clients load a server; 600 without it",
     "TG_SOAK_SEEDS": "for `make soak`: how many moments to kill at; the Makefile sets it from `SEEDS`",
