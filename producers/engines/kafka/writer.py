@@ -20,7 +20,7 @@ from producers.engines.kafka.errors import (
     translated,
     typed_errors,
 )
-from producers.engines.kafka.messages import Head, WriterState
+from producers.engines.kafka.messages import Decided, Head, WriterState
 from producers.engines.kafka.places import offset_after, partition_of
 from producers.engines.port import Quarantined
 
@@ -262,8 +262,9 @@ class Writer:
         with self._state.changed:
             for chain, head in heads.items():
                 self._state.head(self._partition, chain, head)
-            for data in messages.encode_commit(commit):
-                self._state.decided(self._partition, messages.decode_decided(data))
+            grown = {append.chain: append.expected_size + len(append.records) for append in commit.appends}
+            told = Decided(commit.epoch, commit.intake_position, grown, tuple(commit.replies))
+            self._state.decided(self._partition, told)
             for letter, data in letters:
                 self._state.set_aside(letter, data)
             self._state.changed.notify_all()
