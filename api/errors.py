@@ -7,9 +7,12 @@ REST problem documents and the SDK's exceptions speak with one vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tensorguard.errors import TensorGuardError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +201,15 @@ def next_step_of(code: str) -> str:
 
 
 class ApiError(TensorGuardError):
-    """What a client is told instead of an answer; ``extras`` are further members of the problem document."""
+    """What a client is told instead of an answer.
 
-    def __init__(self, code: str, detail: str, **extras: Any) -> None:
+    ``extras`` are further members of the problem document, ``headers`` those of the answer that its status asks for.
+    """
+
+    def __init__(self, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **extras: Any) -> None:
         super().__init__(detail, next_step=KINDS[code].next_step)
         self.code = code
+        self.headers = headers or {}
         self.extras = extras
 
     @property

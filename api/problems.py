@@ -49,7 +49,7 @@ def document(code: str, detail: str, extras: Mapping[str, Any] | None = None) ->
 
 def response(error: ApiError) -> Response:
     """The answer for an error."""
-    headers = {}
+    headers = dict(error.headers)
     if error.kind.status in (429, 503):
         headers["Retry-After"] = str(error.extras.get("retry_after", RETRY_SECONDS))
     if error.kind.status == 401:  # noqa: PLR2004 -- an HTTP status

@@ -53,5 +53,6 @@ def part_of(size: int, etag: str, wanted: str | None, condition: str | None) -> 
         if found["last"] and int(found["last"]) < start:
             return Part(0, size, size, whole=True)
     if start >= end:
-        raise ApiError("range_not_satisfiable", f"The file has {size} bytes.")
+        told = {"Content-Range": f"bytes */{size}"}
+        raise ApiError("range_not_satisfiable", f"The file has {size} bytes.", headers=told)
     return Part(start, end, size, whole=False)

@@ -324,11 +324,11 @@ class Submission:
     def _rejection(self, asked: Asked, reply: Reply, command: Command) -> ApiError:
         run_id = getattr(command, "run_id", None)
         run = self._views.run(asked.caller.tenant, run_id) if run_id and reply.code == "run_rolled_back" else None
-        wait = {"retry_after": reply.retry_after} if isinstance(reply, TurnedAway) else {}
+        wait: dict[str, Any] = {"retry_after": reply.retry_after} if isinstance(reply, TurnedAway) else {}
         return ApiError(reply.code, reply.detail, **(standing(run) if run else {}), **wait)
 
 
-def standing(run: Run) -> dict[str, object]:
+def standing(run: Run) -> dict[str, Any]:
     """Where a run stands, for problems about what it lost."""
     return {
         "last_durable_step": run.durable_step,

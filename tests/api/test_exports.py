@@ -102,6 +102,7 @@ def test_a_range_behind_the_end_is_refused_and_one_of_another_file_gives_the_who
     path = f"/v1/exports/{there['export_id']}/files/{URL}"
     refused = doors.call("GET", path, headers={"Range": f"bytes={len(WEIGHTS)}-"})
     assert (refused.status_code, refused.json()["code"]) == (416, "range_not_satisfiable")
+    assert refused.headers["content-range"] == f"bytes */{len(WEIGHTS)}"
     other = doors.call("GET", path, headers={"Range": "bytes=0-1", "If-Range": '"another"'})
     assert (other.status_code, len(other.content)) == (200, len(WEIGHTS))
     same = {"Range": "bytes=0-1", "If-Range": other.headers["etag"]}
