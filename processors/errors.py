@@ -163,4 +163,4 @@ class ModelChangedError(ModelError):
     """A catalogue file is no longer what was registered."""
 
     code = "model_changed"
-    next_step = "Restore the file from a backup, or register the model again under another name."
+    next_step = "Restore the file from a backup; or remove every name of the model with --force, then add it again."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from tensorguard.model_manifest import TOKENIZER_FILES
@@ -50,10 +51,12 @@ def choose_names(names: Collection[str]) -> frozenset[str]:
     """Of the names in a folder or a repository those that a catalogue model needs; of shards all.
 
     Raises:
-        ModelNotFoundError, TokenizerMissingError: they make no model.
+        ModelNotFoundError, PickledWeightsError, TokenizerMissingError: they make no model.
     """
     have = frozenset(names)
     weights = {WHOLE} if WHOLE in have else {INDEX} | _shards(have) if INDEX in have else set()
+    if not weights and (pickled := sorted(filter(_is_pickled, have))):
+        raise _pickled_weights(pickled[0])
     if CONFIG not in have or not weights:
         raise ModelNotFoundError(f"There is no {CONFIG} with {WHOLE} or {INDEX}.")
     if not any(tokenizer <= have for tokenizer in _TOKENIZERS):
@@ -75,10 +78,18 @@ def weight_map(path: Path) -> dict[str, str]:
 
 
 def _check_entry(entry: Path, *, chosen: bool) -> None:
-    if entry.suffix in _PICKLED:
-        raise PickledWeightsError(f"{entry.name} is not in a format without code.")
+    if _is_pickled(entry.name):
+        raise _pickled_weights(entry.name)
     if chosen and (entry.is_symlink() or not entry.is_file()):
         raise ModelFileRefusedError(f"{entry.name} is no plain file.")
+
+
+def _is_pickled(name: str) -> bool:
+    return PurePath(name).suffix in _PICKLED
+
+
+def _pickled_weights(name: str) -> PickledWeightsError:
+    return PickledWeightsError(f"{name} is not in a format without code.")
 
 
 def _named_by_index(path: Path, have: Collection[str]) -> set[str]:

@@ -89,6 +89,10 @@ def _pickle(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(b"x")
 
 
+def _only_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
 def _link(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder.parent / "elsewhere")
     (folder / "model.safetensors").symlink_to(folder.parent / "elsewhere")
@@ -143,6 +147,7 @@ def _weights(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
 
 REFUSED: dict[str, tuple[Callable[[Path], None], type[ModelError]]] = {
     "pickled weights": (_pickle, PickledWeightsError),
+    "pickled weights alone": (_only_pickle, PickledWeightsError),
     "a link": (_link, ModelFileRefusedError),
     "a folder in place of a file": (_folder_for_file, ModelFileRefusedError),
     "no tokenizer": (_no_tokenizer, TokenizerMissingError),

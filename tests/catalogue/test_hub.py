@@ -103,7 +103,7 @@ def test_what_a_hub_does_not_show_or_no_model_is_is_refused(hub: Hub, model: Pat
     assert [answer.get("code") for answer in answers] == [
         "hub_model_unknown",
         "hub_model_unknown",
-        "model_not_found",
+        "model_pickled",
         None,
     ]
     assert all(answer["next_step"] for answer in answers[:3])
