@@ -28,6 +28,7 @@ class Generator:
         self._base = base
         self._limits = limits or Limits()
         self._groups: dict[str | None, Group] = {}
+        self._next: Group | None = None
         self._rows: dict[bytes, list[Row]] = {}
 
     @property
@@ -84,10 +85,17 @@ class Generator:
 
     def _step(self, group: Group) -> tuple[int, list[Finished]]:
         try:
-            taken, ended, failures = group.step()
+            taken, ended, failures = self._pass(group)
         except Exception as error:  # noqa: BLE001 -- a pass that fails takes its group along, never the process
             return 1, self._failed(group, [(job, error) for job in group.jobs()])
         return taken, [*self._failed(group, failures), *self._completed(ended)]
+
+    def _pass(self, group: Group) -> tuple[int, list[Row], Failures]:
+        """A pass of a group; while one that holds no memory waits for what others hold, none of these takes more."""
+        if self._next is None or not self._next.starved:
+            self._next = group
+        admits = self._next is group
+        return group.step(sum(other.held_bytes for other in self._groups.values()), admits=admits)
 
     def _failed(self, group: Group, failures: Failures) -> list[Finished]:
         for job, _ in failures:

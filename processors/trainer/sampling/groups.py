@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is generated together: rows, bytes of keys and values, and tokens of prompts that one pass reads."""
+    """How much is generated together.
+
+    Rows, and tokens of prompts that one pass reads, are those of a group; bytes of keys and values those of all groups
+    of a generator.
+    """
 
     rows: int = 64
     cache_bytes: int = 4 << 30
@@ -59,13 +63,24 @@ class Group:
             self._prefill = self._prefill if self._prefill.rows else None
         self._batch.keep([row.job.operation_id != operation_id for row in self._batch.rows])
 
-    def step(self) -> tuple[int, list[Row], Failures]:
+    @property
+    def held_bytes(self) -> int:
+        """What the keys and values of the rows that are being generated take in the end."""
+        return self._bytes([*self._batch.rows, *(self._prefill.rows if self._prefill else ())])
+
+    @property
+    def starved(self) -> bool:
+        """Whether rows wait and none is being generated."""
+        return bool(self._waiting) and not self._batch.rows and self._prefill is None
+
+    def step(self, elsewhere: int = 0, *, admits: bool = True) -> tuple[int, list[Row], Failures]:
         """One pass over new prompts, if there are any, and one over the open rows.
 
-        How many tokens the passes took in, the rows that ended, and the jobs that failed.
+        How many tokens the passes took in, the rows that ended, and the jobs that failed. ``elsewhere`` are the bytes
+        that other groups hold; ``admits`` is whether rows that wait may take more.
         """
-        if self._prefill is None:
-            self._prefill = self._next_prefill()
+        if self._prefill is None and admits:
+            self._prefill = self._next_prefill(elsewhere)
         taken, ended, failures = self._read() if self._prefill is not None else (0, [], [])
         if self._batch.rows:
             taken += len(self._batch.rows)
@@ -99,17 +114,21 @@ class Group:
         self._batch.keep([not row.finish_reason and row.job.operation_id not in failed for row in self._batch.rows])
         return ended
 
-    def _next_prefill(self) -> Prefill | None:
+    def _next_prefill(self, elsewhere: int) -> Prefill | None:
         rows: list[Row] = []
-        while self._waiting and self._fits([*rows, self._waiting.first]):
+        while self._waiting and self._fits([*rows, self._waiting.first], elsewhere):
             rows.append(self._waiting.take())
         return Prefill(rows, self._device) if rows else None
 
-    def _fits(self, new: Sequence[Row]) -> bool:
+    def _fits(self, new: Sequence[Row], elsewhere: int) -> bool:
         """Whether there is room for new rows until the longest of all has all its tokens; for one alone there is."""
         rows = [*self._batch.rows, *new]
-        size = len(rows) * max(row.reach for row in rows) * self._cell_bytes
-        return len(rows) == 1 or (len(rows) <= self._limits.rows and size <= self._limits.cache_bytes)
+        alone = len(rows) == 1 and not elsewhere
+        size = self._bytes(rows) + elsewhere
+        return alone or (len(rows) <= self._limits.rows and size <= self._limits.cache_bytes)
+
+    def _bytes(self, rows: Sequence[Row]) -> int:
+        return len(rows) * max((row.reach for row in rows), default=0) * self._cell_bytes
 
 
 def _jobs_of(rows: Sequence[Row]) -> list[SampleJob]:

@@ -264,6 +264,42 @@ def test_rows_are_generated_together_as_far_as_all_their_tokens_have_room(base: 
     assert len(generator._groups[None]._batch.rows) == 3
 
 
+def test_adapters_that_share_no_pass_share_the_memory_for_keys_and_values_in_turns(
+    base: SharedBase, kinds: list[Adapter | None]
+) -> None:
+    jobs = [job(base, PROMPTS[:1], replace(WARM, completions=4, max_tokens=6), kind) for kind in (*kinds[2:], kinds[3])]
+    room = 3 * (len(jobs[0].prompts[0]) + 6) * base.cell_bytes
+    generator = Generator(base, Limits(cache_bytes=room))
+    for each in jobs:
+        generator.submit(each)
+    found, most = {}, 0
+    while generator.busy:
+        found |= {finished.operation_id: finished for finished in generator.advance(1)}
+        most = max(most, sum(group.held_bytes for group in generator._groups.values()))
+    assert 0 < most <= room
+    for each, kind in zip(jobs, (*kinds[2:], kinds[3]), strict=True):
+        assert found[each.operation_id].completions == alone(base, PROMPTS[:1], each.sampling, kind)
+
+
+def test_who_holds_the_memory_lets_a_group_that_has_none_go_before_its_own_next_rows(
+    base: SharedBase, kinds: list[Adapter | None]
+) -> None:
+    lengths = {"uneven": 8, "many": 3, "one": 16}  # the many never end all at once, and nothing fits beside the one
+    uneven, many, one = (
+        job(base, PROMPTS[:1], replace(WARM, completions=12 if name == "many" else 1, max_tokens=length), kinds[kind])
+        for (name, length), kind in zip(lengths.items(), (3, 3, 4), strict=True)
+    )
+    generator = Generator(base, Limits(cache_bytes=2 * (len(one.prompts[0]) + 8) * base.cell_bytes))
+    generator.submit(uneven)
+    generator.submit(many)
+    generator.advance(1)
+    generator.submit(one)
+    order: list[bytes] = []
+    while generator.busy:
+        order += [finished.operation_id for finished in generator.advance(1)]
+    assert order == [uneven.operation_id, one.operation_id, many.operation_id]
+
+
 def test_memory_for_keys_and_values_is_bounded_and_one_row_always_fits(base: SharedBase, adapter: Adapter) -> None:
     jobs = [job(base, PROMPTS, WARM, adapter) for _ in range(3)]
     found = together(Generator(base, Limits(cache_bytes=1)), jobs)
