@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import threading
 from collections.abc import Iterator
@@ -30,6 +32,7 @@ from tests.support.ledgers import python
 from tests.support.server import LiveServer, free_port, tensorguard, tensorguard_json
 from tests.support.tiny_model import build_tiny_model
 
+ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 180.0
 STEPS = 6
 PRINT_ENGINES = """
@@ -171,6 +174,20 @@ def test_the_doctor_asks_the_brokers_and_looks_at_the_topics(place: Place) -> No
     assert {name: each.state for name, each in found.items()} == {"kafka": "ok", "copies": "warning", "topics": "ok"}
     found = {each.check: each for each in doctor.look(place.data_dir, settings, system_clock, server_runs=True)}
     assert {found[name].state for name in ("ledger", "signer", "clock", "models")} == {"ok"}
+
+
+@pytest.mark.timeout(120)
+def test_the_page_shows_what_starts_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = (ROOT / "docs" / "operations.md").read_text().partition("\n## On Kafka\n")[2]
+    block = section.partition("```sh\n")[2].partition("```")[0]
+    start, export, server, issue = (shlex.split(line, comments=True) for line in block.splitlines())
+    assert os.access(ROOT / start[0], os.X_OK)
+    name, _, url = export[1].partition("=")
+    monkeypatch.setenv(name, url)
+    assert kafka_config(read().settings).servers == url.removeprefix("kafka://")
+    monkeypatch.delenv(name)
+    assert server == ["tensorguard", "server", "--data-dir", "./data", "&"]
+    tensorguard(*(str(place.data_dir) if word == "./data" else word for word in issue[1:]))
 
 
 @pytest.mark.timeout(300)
