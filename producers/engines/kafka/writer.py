@@ -12,6 +12,7 @@ from tensorguard.ledger.record import decode_record
 
 from producers.engines.errors import EngineError, FencedError, HeadMovedError
 from producers.engines.kafka import messages
+from producers.engines.kafka.bounded import within
 from producers.engines.kafka.errors import (
     CommitLostError,
     CommitUnknownError,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _Letters = Sequence[tuple[Quarantined, bytes]]
 _GRACE_SECONDS = 5.0
+_OFFSETS_SECONDS = 10.0
 _FULL_SECONDS = 0.1
 
 
@@ -223,7 +225,8 @@ class Writer:
     def _send_position(self, producer: Producer, commit: Commit) -> None:
         if commit.intake_position is not None:
             place = TopicPartition(self._topics.intake, self._partition, offset_after(commit.intake_position))
-            producer.send_offsets_to_transaction([place], self._group_metadata(), self._seconds)
+            group = self._group_metadata()
+            within(_OFFSETS_SECONDS, lambda: producer.send_offsets_to_transaction([place], group, _OFFSETS_SECONDS))
 
     def _group_metadata(self) -> object:
         """The group that the position is kept for. Who owns the partition is settled by the transactional id alone."""
@@ -244,8 +247,8 @@ class Writer:
 
     def _abort(self, producer: Producer) -> None:
         try:
-            producer.abort_transaction(_GRACE_SECONDS)
-        except KafkaException:
+            within(_GRACE_SECONDS, lambda: producer.abort_transaction(_GRACE_SECONDS))
+        except (KafkaException, CommitLostError):
             # The broker aborts it when its time is over, or when the next writer begins.
             return
 
