@@ -38,7 +38,7 @@ class Suspects:
             case [only]:
                 self._suspect(only)
             case several:
-                self._lonely |= set(several)
+                self._lonely = set(several)  # those of an earlier death had their turn first, or are among them
                 self._remember()
         self.forgive()
 

@@ -79,8 +79,8 @@ class Group:
         How many tokens the passes took in, the rows that ended, and the jobs that failed. ``elsewhere`` are the bytes
         that other groups hold; ``admits`` is whether rows that wait may take more.
         """
-        if self._prefill is None and admits:
-            self._prefill = self._next_prefill(elsewhere)
+        if self._prefill is None and admits and (failures := self._begin_reading(elsewhere)):
+            return 0, [], failures
         taken, ended, failures = self._read() if self._prefill is not None else (0, [], [])
         if self._batch.rows:
             taken += len(self._batch.rows)
@@ -88,6 +88,17 @@ class Group:
             ended += self._parted(more)
             failures += more
         return taken, ended, failures
+
+    def _begin_reading(self, elsewhere: int) -> Failures:
+        """Take as many rows that wait as there is room for; the jobs that failed for it."""
+        rows: list[Row] = []
+        while self._waiting and self._fits([*rows, self._waiting.first], elsewhere):
+            rows.append(self._waiting.take())
+        try:
+            self._prefill = Prefill(rows, self._device) if rows else None
+        except Exception as error:  # noqa: BLE001 -- an accelerator's memory may be full
+            return [(job, error) for job in _jobs_of(rows)]
+        return []
 
     def _read(self) -> tuple[int, list[Row], Failures]:
         """Read some of the new prompts; once all is read, their rows have their first tokens and take part."""
@@ -113,12 +124,6 @@ class Group:
         ended = [row for row in self._batch.rows if row.finish_reason and row.job.operation_id not in failed]
         self._batch.keep([not row.finish_reason and row.job.operation_id not in failed for row in self._batch.rows])
         return ended
-
-    def _next_prefill(self, elsewhere: int) -> Prefill | None:
-        rows: list[Row] = []
-        while self._waiting and self._fits([*rows, self._waiting.first], elsewhere):
-            rows.append(self._waiting.take())
-        return Prefill(rows, self._device) if rows else None
 
     def _fits(self, new: Sequence[Row], elsewhere: int) -> bool:
         """Whether there is room for new rows until the longest of all has all its tokens; for one alone there is."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from processors.trainer.errors import NonFiniteLossError, SequenceTooLongError, TokenOutOfVocabularyError
-from processors.trainer.sampling import Delta, Generator, Limits, SampleJob, Sampling
+from processors.trainer.sampling import Delta, Generator, Limits, SampleJob, Sampling, groups
 from tests.support.tiny_model import MAX_POSITIONS, VOCABULARY, build_tiny_model
 from tests.trainer.conftest import LORA
 from tests.trainer.sampling.jobs import GREEDY, PROMPTS, WARM, alone, generated, job, moved, together
@@ -304,3 +304,23 @@ def test_memory_for_keys_and_values_is_bounded_and_one_row_always_fits(base: Sha
     jobs = [job(base, PROMPTS, WARM, adapter) for _ in range(3)]
     found = together(Generator(base, Limits(cache_bytes=1)), jobs)
     assert all(found[each.operation_id].completions == alone(base, PROMPTS, WARM, adapter) for each in jobs)
+
+
+def test_a_job_whose_prompts_find_no_memory_fails_and_those_under_way_go_on(
+    base: SharedBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(_rows: object, _device: object) -> None:
+        raise MemoryError
+
+    generator, first, second = Generator(base), job(base, PROMPTS[:1], GREEDY), job(base, PROMPTS[1:3], GREEDY)
+    generator.submit(first)
+    ended = generator.advance(1)
+    generator.submit(second)
+    with monkeypatch.context() as patched:
+        patched.setattr(groups, "Prefill", no_memory)
+        ended += generator.advance(1)
+    while generator.busy:
+        ended += generator.advance(64)
+    found = {each.operation_id: each.error for each in ended}
+    assert isinstance(found[second.operation_id], MemoryError)
+    assert found[first.operation_id] is None
