@@ -12,6 +12,7 @@ OF_PRODUCERS = frozenset(
         "already_revoked",
         "expired",
         "foreign_tenant",
+        "ledger_moved",
         "malformed_record",
         "no_lease",
         "stale_lease",

@@ -142,6 +142,7 @@ def test_a_client_trains_to_its_end_through_kills_and_the_ledger_verifies(place:
     assert "RunReplayed" in events, "a kill must have met steps that no checkpoint covered"
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_a_broker_that_is_killed_and_comes_back_loses_nothing(place: Place, tmp_path: Path) -> None:
     training = place.run()
