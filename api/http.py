@@ -6,6 +6,7 @@ template, its outcome and its ids; no query, no body, no text of an exception.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import time
@@ -80,6 +81,9 @@ class Guard:
                 await self._app(scope, exchange.receive, exchange.send)
         except _RefusedBodyError:
             log.info("body_refused")
+        except asyncio.CancelledError:
+            # The server ends while a request waits, for a decision say. Sent again it has effect once.
+            await exchange.answer(ApiError("ledger_unavailable", "The server is ending."))
         except Exception as error:  # noqa: BLE001 -- the last line: nothing of the fault may reach the client
             log.error("fault", **place_of(error))  # noqa: TRY400 -- the text of the exception may hold a payload
             await exchange.answer(ApiError("internal_error", "The server failed to answer this request."))
