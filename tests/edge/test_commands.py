@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from edge.fetch import Fetcher
 from schemas.commands import RevokeProducer
 from schemas.events import PackageOpened
 from tests.edge.device import PROMPT, Device
+from tests.support import http_server
 from tests.support.packages import TENANT
 from tests.support.server import BIN, tensorguard
 
@@ -57,21 +57,15 @@ class Server:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        self.handler = Handler
+        self.url = ""
 
 
 @contextmanager
 def serving(device: Device) -> Iterator[Server]:
     server = Server(device)
-    thread = threading.Thread(target=server.http.serve_forever)
-    thread.start()
-    try:
+    with http_server.serving(server.handler) as server.url:
         yield server
-    finally:
-        server.http.shutdown()
-        thread.join()
-        server.http.server_close()
 
 
 def agent(device: Device, identity: Path, **options: str) -> subprocess.CompletedProcess[str]:

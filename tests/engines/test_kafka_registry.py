@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -22,6 +21,7 @@ from producers.engines.kafka.registry import (
     SchemaRegistry,
 )
 from schemas.codec import EVENTS, event_schema
+from tests.support.http_server import serving
 from tests.support.registry import registry
 from tests.support.server import free_port
 
@@ -133,15 +133,8 @@ def _server(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
                 self.end_headers()
                 self.wfile.write(body)
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}", seen
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Handler) as url:
+        yield url.removeprefix("http://"), seen
 
 
 @pytest.mark.parametrize("name", ANSWERS)

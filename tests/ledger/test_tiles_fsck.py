@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +13,7 @@ from tensorguard.ledger.verify import verify_export
 from tests.ledger.build import ed25519, good_ledger, raw, rotate_signer
 from tests.ledger.logs import CHAIN, add, entries, write_tiles
 from tests.support.fsck import fsck
+from tests.support.http_server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,12 +59,8 @@ class Quiet(SimpleHTTPRequestHandler):
 
 def test_a_log_is_accepted_from_a_web_server_that_knows_nothing_of_logs(tmp_path: Path) -> None:
     add(tmp_path, entries(SIZE))
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            assert fsck(tmp_path / CHAIN, url=f"http://127.0.0.1:{server.server_port}/{CHAIN}/")
-        finally:
-            server.shutdown()
+    with serving(partial(Quiet, directory=str(tmp_path))) as url:
+        assert fsck(tmp_path / CHAIN, url=f"{url}/{CHAIN}/")
 
 
 def flip(path: Path, at: int) -> None:

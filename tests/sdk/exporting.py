@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 from collections import deque
 from dataclasses import dataclass, field
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 from tensorguard.model_manifest import FileDigest, manifest_digest
+
+from tests.support.http_server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,13 +103,5 @@ def exporting(files: dict[str, bytes]) -> Iterator[Exports]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        exports.url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield exports
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as exports.url:
+        yield exports

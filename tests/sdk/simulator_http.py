@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.sdk.simulator import API_KEY, CONTENT, MODEL, NOW, Json, ProblemError, Seen, Simulator
+from tests.support.http_server import serving
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -167,28 +166,13 @@ def _page(items: list[Json], seen: Seen) -> Json:
     return {"items": items[start : start + size], "next_cursor": str(start + size) if more else None}
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no fault of the server's; all else is printed."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-
 @contextmanager
 def running() -> Iterator[Simulator]:
     """A simulator on a free port of this machine."""
     simulator = Simulator()
     handler = type("Handler", (_Handler,), {"simulator": simulator})
-    with _Server(("127.0.0.1", 0), handler) as server:
-        simulator.url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with serving(handler) as simulator.url:
         try:
             yield simulator
         finally:
             simulator.release()
-            server.shutdown()
-            thread.join()
