@@ -6,11 +6,9 @@ decided and projected.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
-import signal
 import socket
 import threading
 import time
@@ -19,16 +17,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
-import uvicorn
 from tensorguard.errors import TensorGuardError
 
 from api import gates
-from api.app import create_app
 from api.children import Child, Supervisor, TrainerSeat, spawn
-from api.errors import AddressUnavailableError, PartFailedError, ServerRunningError
+from api.errors import PartFailedError, ServerRunningError
 from api.observability.standing import Processes
 from api.part import Part
 from api.platform import Platform
+from api.serving import Doors, end_on_signals, listening, uvicorn_config
 from api.tls import tls_files
 from processors.channel import ChannelLimits, SideChannel
 from processors.dispatcher import Dispatcher
@@ -45,52 +42,14 @@ from projections.queries import PLATFORM
 from projections.rebuild import keeping_views
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
-    from types import FrameType
 
-    from api.tls import TlsFiles
     from producers.settings import Settings
 
-GRACE_SECONDS = 2
 CHILDREN_SECONDS = 5.0
 LOCK_SECONDS = 5.0
 log = structlog.get_logger(__name__)
-
-
-class Doors(uvicorn.Server):
-    """Uvicorn that lets long polls go when it is told to stop, and can be stopped by a failing part."""
-
-    def __init__(self, config: uvicorn.Config, release: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._release = release
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self.fault: Exception | None = None
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until told to stop."""
-        self._loop = asyncio.get_running_loop()
-        await super().serve(sockets)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal to end."""
-        super().handle_exit(sig, frame)
-        self._let_go()
-
-    def fail(self, error: Exception) -> None:
-        """End because a part failed; from any thread."""
-        self.fault = self.fault or error
-        self.stop()
-
-    def stop(self) -> None:
-        """End; from any thread."""
-        self.should_exit = True
-        self._let_go()
-
-    def _let_go(self) -> None:
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                self._loop.call_soon_threadsafe(self._release)
 
 
 def serve(data_dir: Path, settings: Settings) -> None:
@@ -112,14 +71,14 @@ def serve(data_dir: Path, settings: Settings) -> None:
         gates.check(settings, data_dir)
         tls = tls_files(settings, datetime.now(UTC))
         stack.enter_context(_only_server(data_dir))
-        listener = stack.enter_context(_listening(settings.host, settings.port))
+        listener = stack.enter_context(listening(settings.host, settings.port))
         tracing = Tracing.to(settings.otlp_endpoint, SERVER)
         limits = ChannelLimits(result_seconds=settings.result_ttl_seconds)
         channel = SideChannel(limits, first_frame=time.time_ns() >> 10)
         opened = Platform.open(data_dir, channel=channel, tracing=tracing)
         platform = stack.enter_context(contextlib.closing(opened))
-        doors = Doors(_uvicorn(platform, tls), platform.waiters.close)
-        _end_on_signals(doors)
+        doors = Doors(uvicorn_config(platform, tls), platform.waiters.close)
+        end_on_signals(doors)
         _start_parts(stack, platform, doors)
         stack.enter_context(_announced(data_dir, listener, "https" if tls else "http"))
         doors.run([listener])
@@ -127,28 +86,6 @@ def serve(data_dir: Path, settings: Settings) -> None:
     if doors.fault is not None:
         raise _as_ours(doors.fault)
     log.info("stopped")
-
-
-def _end_on_signals(doors: Doors) -> None:
-    """Before and after uvicorn holds the signals, and when it raises them again at its end: finish, do not die."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: doors.stop())
-
-
-def _uvicorn(platform: Platform, tls: TlsFiles | None) -> uvicorn.Config:
-    proxies = platform.installation.settings.trusted_proxy
-    return uvicorn.Config(
-        create_app(platform),
-        ssl_certfile=tls.cert if tls else None,
-        ssl_keyfile=tls.key if tls else None,
-        proxy_headers=proxies is not None,
-        forwarded_allow_ips=proxies,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        ws="none",
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
 
 
 def _start_parts(stack: ExitStack, platform: Platform, doors: Doors) -> None:
@@ -236,24 +173,6 @@ def _epoch_of(data_dir: Path) -> str:
             return f"epoch {engine.epoch()}"
     except TensorGuardError:
         return "the writer's lock"
-
-
-@contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A listening socket, bound before anything is started.
-
-    Raises:
-        AddressUnavailableError: the address cannot be bound.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sends small answers at once (TCP_NODELAY) only on sockets that say they are TCP; else each waits 40 ms.
-    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError as error:
-            raise AddressUnavailableError(f"Nothing can listen on {host} port {port} ({error.strerror}).") from error
-        yield listener
 
 
 @contextmanager

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from api.server import _listening
+from api.serving import listening
 
 
 def test_small_answers_are_sent_at_once() -> None:
@@ -19,7 +19,7 @@ async def _delays_off() -> bool:
         found.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         writer.close()
 
-    with _listening("127.0.0.1", 0) as listener:
+    with listening("127.0.0.1", 0) as listener:
         async with await asyncio.start_server(accepted, sock=listener):
             _, writer = await asyncio.open_connection(*listener.getsockname())
             writer.close()
