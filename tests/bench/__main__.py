@@ -84,8 +84,14 @@ def _row(figure: Figure) -> tuple[str, ...]:
         _spread(figure.value),
         f"{figure.baseline}\n{_spread(figure.baseline_value)}" if figure.baseline else "",
         _spread(figure.ratio),
-        f"≤ {figure.goal:g}" if figure.goal else "",
+        _goal(figure),
     )
+
+
+def _goal(figure: Figure) -> str:
+    if figure.at_least is not None:
+        return f"≥ {figure.at_least:g}"
+    return "" if figure.goal is None else f"≤ {figure.goal:g}"
 
 
 def _spread(spread: Spread | None) -> str:
@@ -99,11 +105,11 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Keep the platform's log lines out of what is printed."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
 if __name__ == "__main__":
-    _quiet()
+    quiet()
     sys.exit(main())

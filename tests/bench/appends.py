@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench.harness import Figure, interleave, seconds
+from tests.bench.harness import Figure, in_threads, interleave, seconds
 from tests.bench.ledger import Ledger, open_ledger
 from tests.bench.sizes import AppendsSize
 
@@ -47,7 +47,7 @@ def _ours(ledger: Ledger, records: int, writers: int) -> float:
     """Seconds that so many writers take for their equal shares; preparing the commands is not counted."""
     shares = _shares(ledger.submissions(records), writers)
     ledger.engine.seconds.clear()
-    return seconds(lambda: _in_threads([lambda share=share: _append_all(ledger, share) for share in shares]))
+    return seconds(lambda: in_threads([lambda share=share: _append_all(ledger, share) for share in shares]))
 
 
 def _append_all(ledger: Ledger, envelopes: Sequence[Any]) -> None:
@@ -69,24 +69,6 @@ def _shares(items: Sequence[Any], parts: int) -> list[Sequence[Any]]:
     return [items[part::parts] for part in range(parts)]
 
 
-def _in_threads(tasks: Sequence[Callable[[], None]]) -> None:
-    failures: list[BaseException] = []
-
-    def guarded(task: Callable[[], None]) -> None:
-        try:
-            task()
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(task,)) for task in tasks]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-
-
 class _PlainTable:
     """What is compared with: one connection under a lock, which is faster than a connection each."""
 
@@ -102,7 +84,7 @@ class _PlainTable:
     def insert(self, records: int, writers: int) -> float:
         """Seconds for so many records by so many writers, a transaction each."""
         shares = _shares(range(records), writers)
-        return seconds(lambda: _in_threads([lambda share=share: self._insert_all(len(share)) for share in shares]))
+        return seconds(lambda: in_threads([lambda share=share: self._insert_all(len(share)) for share in shares]))
 
     def _insert_all(self, count: int) -> None:
         for _ in range(count):

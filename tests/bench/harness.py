@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One quantity, what it is compared with, and the bound on the ratio that we aim at (``goal``, at most)."""
+    """One quantity, what it is compared with, and the bound on the ratio: ``goal`` at most, or ``at_least``."""
 
     name: str
     unit: str
@@ -59,6 +60,7 @@ class Figure:
     baseline_value: Spread | None = None
     goal: float | None = None
     note: str = ""
+    at_least: float | None = None
 
     @property
     def ratio(self) -> Spread | None:
@@ -73,6 +75,7 @@ class Figure:
             "baseline": {"name": self.baseline, **self.baseline_value.to_dict()} if self.baseline_value else None,
             "ratio": ratio.to_dict() if ratio else None,
             "goal": self.goal,
+            "at_least": self.at_least,
             "note": self.note,
         }
 
@@ -92,6 +95,25 @@ def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+def in_threads(tasks: Sequence[Callable[[], None]]) -> None:
+    """Do all of them at once; returns when the last one has ended, and raises what the first one raised."""
+    failures: list[BaseException] = []
+
+    def guarded(task: Callable[[], None]) -> None:
+        try:
+            task()
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(task,)) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
 
 
 def machine(work: Path) -> dict[str, Any]:

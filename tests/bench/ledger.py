@@ -66,7 +66,7 @@ class Ledger:
 
     def submissions(self, count: int) -> list[Envelope]:
         """That many forward_backward commands, on as many fresh runs as they need."""
-        runs = [self._open_run() for _ in range(-(-count // PER_RUN))]
+        runs = self._open_runs(-(-count // PER_RUN))
         return [self._submission(runs[number // PER_RUN]) for number in range(count)]
 
     def append(self, envelope: Envelope) -> None:
@@ -82,10 +82,13 @@ class Ledger:
     def newest_record_bytes(self) -> int:
         return len(self.engine.read(CHAIN, self.engine.size(CHAIN) - 1, 1)[0])
 
-    def _open_run(self) -> str:
-        run_id = secrets.token_hex(8)
-        self.append(self._envelope(run_id, _new_run(run_id)))
-        return run_id
+    def _open_runs(self, count: int) -> list[str]:
+        run_ids = [secrets.token_hex(8) for _ in range(count)]
+        envelopes = [self._envelope(run_id, _new_run(run_id)) for run_id in run_ids]
+        self.submitter.submit(self.gateway, envelopes)
+        for envelope in envelopes:
+            self.submitter.wait(envelope.command_id, CHAIN).raise_for_outcome()
+        return run_ids
 
     def _submission(self, run_id: str) -> Envelope:
         return self._envelope(run_id, SubmitForwardBackward(run_id, secrets.token_bytes(32), 8, 1024, None))

@@ -96,6 +96,16 @@ class WatchingSize:
 
 
 @dataclass(frozen=True, slots=True)
+class KafkaAppendsSize:
+    """Records per round and contender; ``loads``: commands under one signature, and writers at once."""
+
+    records: int
+    rounds: int
+    loads: tuple[tuple[int, int], ...] = ((1, 32), (16, 4), (64, 4))
+    goal: float = 0.6
+
+
+@dataclass(frozen=True, slots=True)
 class Sizes:
     """One size per benchmark, under its name."""
 
@@ -110,6 +120,7 @@ class Sizes:
     start: StartSize
     sampling: SamplingSize
     watching: WatchingSize
+    kafka_appends: KafkaAppendsSize
 
 
 FULL = Sizes(
@@ -124,6 +135,7 @@ FULL = Sizes(
     start=StartSize(rounds=3),
     sampling=SamplingSize(ModelSize(256, 4), requests=16, tokens=64, rounds=5),
     watching=WatchingSize(requests=100, rounds=7),
+    kafka_appends=KafkaAppendsSize(records=3200, rounds=5),
 )
 TINY = Sizes(
     training=TrainingSize(ModelSize(32, 2), rows=2, columns=16, steps=2, rounds=1),
@@ -137,4 +149,5 @@ TINY = Sizes(
     start=StartSize(rounds=1),
     sampling=SamplingSize(ModelSize(32, 2), requests=3, tokens=4, rounds=1),
     watching=WatchingSize(requests=2, rounds=1),
+    kafka_appends=KafkaAppendsSize(records=16, rounds=1, loads=((1, 2), (4, 2))),
 )
