@@ -108,13 +108,18 @@ class Feed:
         return found
 
     def _typed(self, chain: str, data: bytes) -> Recorded:
-        record = self._decoded(chain, data)
+        record = self.record(chain, data)
         event = decode_event(record.event, record.body)
         if isinstance(event, SchemaRegistered) and event.kind == "event":
             self._schemas.setdefault(event.schema, event.text)
         return Recorded(chain, record.meta.seq, record.meta, event, data)
 
-    def _decoded(self, chain: str, data: bytes) -> Record:
+    def record(self, chain: str, data: bytes) -> Record:
+        """A record of a chain, by the schema that it was written with.
+
+        Raises:
+            MalformedRecordError: it is of a schema that neither this build nor its chain knows.
+        """
         meta = decode_meta(data)
         if meta.schema not in self._schemas:
             self._learn(chain, meta.seq)

@@ -22,12 +22,10 @@ from producers.deciders.engine import is_chain_name
 from producers.deciders.registry import PLATFORM, stream_of
 from producers.engines.port import REJECTED, LogEngine, Reply
 from producers.errors import NoDecisionError
-from producers.feed import Feed
 from producers.identities import Producer, make_envelope
 from producers.sequencer import Sequencer, SequencerLock
 from producers.trustroot import artifact_public_key, signer_keys
 from schemas.commands import EnrolProducer, PublishArtifactKey, PublishSignerKey, RotateSignerKey
-from schemas.events import ArtifactKeyPublished, ProducerEnrolled, SignerKeyPublished, SignerKeyRotated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
     from schemas.base import Command
 
 _ENROLLED = ("gateway", "dispatcher", "worker", "packager", "retention")
-_ENSURED = (ProducerEnrolled, SignerKeyPublished, SignerKeyRotated, ArtifactKeyPublished)
 _LIVENESS_SECONDS = 1.0
 _DONE_BEFORE = "already_exists"
 _START_ONE = (
@@ -160,8 +157,7 @@ class Submitter:
         authority = self._installation.producer("authority")
         asked = {_settled_id(chain, command): command for command in commands}
         unanswered = {each for each in asked if self._engine.reply(each, chain) is None}
-        settled = self._settled(chain, unanswered)
-        envelopes = [self._authoritys(chain, asked[each], each) for each in asked if each not in settled]
+        envelopes = [self._authoritys(chain, command, each) for each, command in asked.items()]
         if missing := [envelope for envelope in envelopes if envelope.command_id in unanswered]:
             self.submit(authority, missing)
         for envelope in envelopes:
@@ -172,14 +168,6 @@ class Submitter:
                 reply = self.submit_and_wait(authority, self._authoritys(chain, command, uuid4().bytes))
             if reply.code != _DONE_BEFORE:
                 reply.raise_for_outcome()
-
-    def _settled(self, chain: str, asked: set[bytes]) -> set[bytes]:
-        """Which of the authority's commands led to what a chain holds: it remembers longer than replies are kept."""
-        found: set[bytes] = set()
-        feed = Feed(self._engine, chains=lambda name: name == chain, events=_ENSURED)
-        while found != asked and (page := feed.poll()):
-            found |= {at.meta.cause for at in page if at.meta.cause in asked}
-        return found
 
     def _authoritys(self, chain: str, command: Command, command_id: bytes) -> Envelope:
         now = self._installation.clock()

@@ -111,7 +111,10 @@ class LogReader(Protocol):
         """Up to ``limit`` committed records of a chain from ``start`` on, in order."""
 
     def reply(self, command_id: bytes, chain: str | None = None) -> Reply | None:
-        """The decision on a command, if there is one yet; a chain tells equal ids on several chains apart."""
+        """The decision on a command, if there is one yet; a chain tells equal ids on several chains apart.
+
+        An engine may forget it after a while: the records do not.
+        """
 
     def checkpoint(self, chain: str) -> bytes | None:
         """The latest published checkpoint (a signed note) of a chain."""
@@ -157,8 +160,11 @@ class LogEngine(LogReader, Protocol):
     def epoch(self) -> int:
         """The newest epoch; 0 before the first writer."""
 
-    def open_epoch(self) -> int:
-        """Take the writer's role: a new epoch, larger than every earlier one, which are fenced from now on."""
+    def open_epoch(self, at_least: int = 1) -> int:
+        """Take the writer's role: a new epoch, larger than every earlier one, which are fenced from now on.
+
+        ``at_least``: it is no smaller than that, as it must be above epochs that were counted in another place.
+        """
 
     def commit(self, commit: Commit) -> None:
         """Apply a micro-batch atomically and durably, then wake readers and waiting submitters.

@@ -161,10 +161,12 @@ class SqliteEngine:
         with self._store.reading() as db:
             return int(db.execute("SELECT epoch FROM writer").fetchone()[0])
 
-    def open_epoch(self) -> int:
+    def open_epoch(self, at_least: int = 1) -> int:
         """Take the writer's role: a new epoch, larger than every earlier one, which are fenced from now on."""
         with self._store.durable() as db:
-            return int(db.execute("UPDATE writer SET epoch = epoch + 1 RETURNING epoch").fetchone()[0])
+            return int(
+                db.execute("UPDATE writer SET epoch = MAX(epoch + 1, ?) RETURNING epoch", (at_least,)).fetchone()[0]
+            )
 
     def commit(self, commit: Commit) -> None:
         """Apply a micro-batch atomically and durably, then wake readers and waiting submitters.

@@ -10,15 +10,15 @@ from tensorguard.ledger.note import Note
 
 from producers.engines.port import Append, Commit
 from producers.moving.errors import CopyDamagedError, SourceUnsoundError
-from producers.moving.replies import decisions
 from producers.moving.survey import PAGE, pages, root_of
+from producers.sequencer.replies import decisions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from producers.engines.port import LogEngine, LogReader
-    from producers.moving.replies import Decision
     from producers.moving.survey import Chain
+    from producers.sequencer.replies import Decision
 
 
 def transfer(source: LogReader, destination: LogEngine, epoch: int, chain: Chain) -> None:

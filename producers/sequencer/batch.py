@@ -98,17 +98,25 @@ class Batch:
         except MalformedRecordError as error:
             self._refuse(_claimed(data), "malformed", error.detail)
             return
-        if self._decided_before(presented.envelope):
+        if self._told_again(presented.envelope):
             return
         if isinstance(presented.command, _MOVES):
             self._refuse(presented.envelope, "forbidden", _BY_COPY)
         else:
             self._judge(presented)
 
-    def _decided_before(self, envelope: Envelope) -> bool:
+    def _told_again(self, envelope: Envelope) -> bool:
+        """Whether a command was decided before; who sent it again may wait where that is forgotten."""
+        earlier = self._decision_on(envelope)
+        if earlier is not None:
+            self.replies[envelope.command_id, envelope.chain] = earlier
+        return earlier is not None
+
+    def _decision_on(self, envelope: Envelope) -> Reply | None:
         key = (envelope.command_id, envelope.chain)
-        reply = self.replies.get(key) or self.reply_of(*key)
-        return reply is not None and reply.outcome != REFUSED
+        now = self.replies.get(key)
+        reply = now if now is not None and now.outcome != REFUSED else self.reply_of(*key)
+        return None if reply is None or reply.outcome == REFUSED else reply
 
     def _judge(self, presented: judge.Presented) -> None:
         envelope = presented.envelope
@@ -153,7 +161,7 @@ class Batch:
     def _refuse(self, envelope: Envelope | None, code: str, detail: str) -> None:
         """Answer without a record; what does not even name a command id has nobody to answer to."""
         self.decided.append(Decided(envelope, REFUSED, code, ()))
-        if envelope is None or self._decided_before(envelope):
+        if envelope is None or self._decision_on(envelope) is not None:
             return
         digest = sha256(envelope.body).digest()
         reply = Reply(envelope.command_id, REFUSED, envelope.chain, None, None, code, detail, digest)

@@ -18,6 +18,7 @@ from producers.logs import place_of
 from producers.sequencer import snapshot
 from producers.sequencer.batch import Batch, Founder
 from producers.sequencer.fold import ChainFold
+from producers.sequencer.memory import DecisionMemory
 from producers.sequencer.observing import Round
 from producers.sequencer.place import Place
 from producers.sequencer.recover import recover
@@ -85,6 +86,7 @@ class Sequencer:
         self._writer: Writer | None = None
         self._folds: dict[str, ChainFold] = {}
         self._snapshots: dict[str, int] = {}
+        self._memory = DecisionMemory(engine)
 
     @classmethod
     def of(
@@ -125,8 +127,10 @@ class Sequencer:
             ClockError: the clock is too far ahead of the ledger.
             StorageFullError: there is no space to write the new epoch.
         """
-        epoch = self._engine.open_epoch()
-        recovered = {chain: recover(self._engine, chain) for chain in self._engine.chains() if self._owns(chain)}
+        epoch, memory = self._engine.open_epoch(), DecisionMemory(self._engine)
+        owned = [chain for chain in self._engine.chains() if self._owns(chain)]
+        recovered = {chain: recover(self._engine, chain, memory.noting(chain)) for chain in owned}
+        self._memory = memory
         self._folds = {chain: fold for chain, (fold, _) in recovered.items()}
         self._snapshots = {chain: covered for chain, (_, covered) in recovered.items()}
         self._ended = self._place.check(self._with_platform())
@@ -145,9 +149,7 @@ class Sequencer:
     def _above_all(self, epoch: int) -> int:
         """An epoch above those on the chains: a ledger that was moved here has counted them elsewhere."""
         newest = max((fold.head.epoch for fold in self._folds.values()), default=0)
-        while epoch <= newest:
-            epoch = self._engine.open_epoch()
-        return epoch
+        return epoch if epoch > newest else self._engine.open_epoch(newest + 1)
 
     def reopen(self) -> None:
         """Take the role again after others may have had it: nothing to do if nobody did."""
@@ -198,11 +200,12 @@ class Sequencer:
         return replies
 
     def _batch(self, writer: Writer) -> Batch:
-        return Batch(writer, self._founder, self._fold_of, self._engine.reply, self._time.now)
+        return Batch(writer, self._founder, self._fold_of, self._decision_on, self._time.now)
 
     def _commit(self, batch: Batch, began: int) -> None:
         self._engine.commit(batch.commit())
         self._adopt(batch)
+        self._memory.add(batch.replies.values())
         self._tell(batch, began)
         self._take_snapshots(lambda fold: max(self._limits.snapshot_every, len(fold.streams)))
 
@@ -230,6 +233,11 @@ class Sequencer:
     def _owns(self, chain: str) -> bool:
         """Where one decides alone, chains are its own whatever partition they had in a ledger that was moved here."""
         return self._alone or self._engine.partition_of(chain) == self._founder.partition
+
+    def _decision_on(self, command_id: bytes, chain: str) -> Reply | None:
+        if self._owns(chain):
+            return self._memory.reply(command_id, chain)
+        return self._engine.reply(command_id, chain)
 
     def _fold_of(self, chain: str) -> ChainFold:
         found = self._folds.get(chain)

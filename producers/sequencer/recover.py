@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 from tensorguard.ledger.errors import LedgerError
 from tensorguard.ledger.merkle import leaf_hash
-from tensorguard.ledger.record import GENESIS_PREV_HASH
+from tensorguard.ledger.record import GENESIS_PREV_HASH, decode_cause
 
 from producers.deciders.snapshot import SnapshotError
 from producers.errors import LedgerCorruptError
@@ -16,25 +16,33 @@ from producers.sequencer import snapshot
 from producers.sequencer.fold import ChainFold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from producers.engines.port import LogEngine
+
+    Note = Callable[[int, bytes | None], None]
 
 _PAGE = 1024
 _HASH_BYTES = 32
 _log = structlog.get_logger("sequencer")
 
 
-def recover(engine: LogEngine, chain: str) -> tuple[ChainFold, int]:
+def _unheard(_: int, __: bytes | None) -> None:
+    """Nobody wants to know."""
+
+
+def recover(engine: LogEngine, chain: str, note: Note = _unheard) -> tuple[ChainFold, int]:
     """The fold of all committed records of a chain, and how many of them a snapshot covered.
+
+    ``note`` is told each record in order: its seq, and the command that caused it.
 
     Raises:
         LedgerCorruptError: the records do not link up, or are fewer than were folded before.
     """
     fold = _from_snapshot(engine, chain)
     covered = fold.head.size
-    _check_links(engine, fold)
-    _fold_tail(engine, fold)
+    _check_links(engine, fold, note)
+    _fold_tail(engine, fold, note)
     if fold.head.size != engine.size(chain):
         raise LedgerCorruptError(f"Chain {chain!r} lacks records.")
     return fold, covered
@@ -51,7 +59,7 @@ def _from_snapshot(engine: LogEngine, chain: str) -> ChainFold:
         return ChainFold(chain)
 
 
-def _check_links(engine: LogEngine, fold: ChainFold) -> None:
+def _check_links(engine: LogEngine, fold: ChainFold, note: Note) -> None:
     """Check by hashes alone that the records below a snapshot are those it was folded from."""
     leaf = GENESIS_PREV_HASH
     for start in range(0, fold.head.size, _PAGE):
@@ -60,14 +68,23 @@ def _check_links(engine: LogEngine, fold: ChainFold) -> None:
             if data[:_HASH_BYTES] != leaf:
                 raise LedgerCorruptError(f"Record {seq} of chain {fold.chain!r} does not follow the one before it.")
             leaf = leaf_hash(data)
+            note(seq, _cause(fold.chain, seq, data))
     if leaf != fold.head.leaf:
         raise LedgerCorruptError(f"Chain {fold.chain!r} does not end where it was folded to before.")
 
 
-def _fold_tail(engine: LogEngine, fold: ChainFold) -> None:
+def _cause(chain: str, seq: int, data: bytes) -> bytes | None:
+    try:
+        return decode_cause(data)
+    except LedgerError as error:
+        raise LedgerCorruptError(f"Record {seq} of chain {chain!r} cannot be read.") from error
+
+
+def _fold_tail(engine: LogEngine, fold: ChainFold, note: Note) -> None:
     for recorded in _tail(engine, fold):
         _check_next(fold, recorded)
         fold.apply(recorded.meta, recorded.event, leaf_hash(recorded.data))
+        note(recorded.seq, recorded.meta.cause)
 
 
 def _tail(engine: LogEngine, fold: ChainFold) -> Iterator[Recorded]:

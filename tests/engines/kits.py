@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from producers.engines.kafka import KafkaConfig, KafkaEngine
 from producers.engines.sqlite import SqliteEngine
-from tests.support.kafka import broker
+from tests.support.kafka import broker, forget_replies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,9 @@ class EngineKit(Protocol):
 
     def open(self) -> LogEngine:
         """One more handle, as another process would have."""
+
+    def age(self) -> None:
+        """Let so much time pass that handles opened from now on know no more than the engine keeps for good."""
 
     def close(self) -> None:
         """Close all handles."""
@@ -36,6 +39,9 @@ class SqliteKit:
         engine = SqliteEngine(self._folder / "ledger.db")
         self._open.append(engine)
         return engine
+
+    def age(self) -> None:
+        """A file forgets nothing."""
 
     def close(self) -> None:
         for engine in self._open:
@@ -66,6 +72,9 @@ class KafkaKit:
         engine = KafkaEngine(self.config)
         self._open.append(engine)
         return engine
+
+    def age(self) -> None:
+        forget_replies(self.config)
 
     def close(self) -> None:
         for engine in self._open:

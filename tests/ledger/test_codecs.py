@@ -74,6 +74,7 @@ def test_a_record_reads_back(meta: record.Meta, command: envelope.SignedCommand 
     data = record.encode_record(codec.event_schema("EpochOpened").text, meta, command, body)
     assert record.decode_record(data, {}) == record.Record(meta, command, "EpochOpened", body)
     assert record.decode_meta(data) == meta
+    assert record.decode_cause(data) == meta.cause
     assert data[:32] == meta.prev_hash
 
 
@@ -100,6 +101,7 @@ def test_garbage_is_refused_with_our_error_alone(data: bytes) -> None:
         envelope.Envelope.from_bytes,
         envelope.SignedCommand.from_bytes,
         record.decode_meta,
+        record.decode_cause,
         lambda each: record.decode_record(each, {}),
     )
     for reader in readers:

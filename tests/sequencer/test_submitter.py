@@ -162,7 +162,7 @@ def test_opening_a_chain_twice_changes_nothing(ledger: Ledger) -> None:
     assert [ledger.engine.size(chain) for chain in ("acme", "platform")] == sizes
 
 
-def test_what_was_settled_is_known_from_the_chain_when_the_replies_are_forgotten(ledger: Ledger) -> None:
+def test_opening_a_chain_whose_replies_are_forgotten_changes_nothing(ledger: Ledger) -> None:
     with sqlite3.connect(ledger.folder / "ledger.db") as db:
         db.execute("DELETE FROM replies")
     test_opening_a_chain_twice_changes_nothing(ledger)

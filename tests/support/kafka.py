@@ -13,12 +13,17 @@ from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
+from confluent_kafka import OFFSET_END, TopicPartition
+from confluent_kafka.admin import AdminClient
+
 from producers.engines.kafka import KafkaConfig
+from producers.engines.kafka.topics import Topics
 from tests.support.require import absent
 
 START = Path(__file__).parents[2] / "deploy" / "kafka" / "start"
 PARTITIONS = 2
 _READY = "Kafka Server started"
+_SECONDS = 30.0
 # Few threads and buffers, and a lost transaction is looked for often: what a test waits for, it waits for shortly.
 _SMALL = (
     "num.network.threads=2",
@@ -91,6 +96,14 @@ def broker() -> Broker:
     atexit.register(made.close)
     made.start()
     return made
+
+
+def forget_replies(config: KafkaConfig) -> None:
+    """What the broker does with replies when their time is over."""
+    admin, topic = AdminClient(config.admin()), Topics(config).replies
+    everything = [TopicPartition(topic, partition, OFFSET_END) for partition in range(config.partitions)]
+    for deleted in admin.delete_records(everything).values():
+        deleted.result(_SECONDS)
 
 
 def _free_port() -> int:

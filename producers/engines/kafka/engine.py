@@ -98,7 +98,7 @@ class KafkaEngine:
     def reply(self, command_id: bytes, chain: str | None = None) -> Reply | None:
         """The decision on a command, if there is one yet; a chain tells commands of one id on several chains apart.
 
-        Decisions older than ``REPLIES_MS`` are forgotten.
+        Decisions that were told longer than ``REPLIES_MS`` ago are forgotten here, not on the ledger.
         """
         if not self._writer.active:  # The writer itself knows everything that it has decided.
             self._sync()
@@ -178,14 +178,14 @@ class KafkaEngine:
         with self._state.changed:
             return self._state.epoch(self.partition)
 
-    def open_epoch(self) -> int:
+    def open_epoch(self, at_least: int = 1) -> int:
         """Take the writer's role of this handle's partition; every earlier writer of it is fenced from now on.
 
         Raises:
             BrokerError: Kafka cannot be reached.
             TopicSettingsError: a chain's topic is not as the ledger needs it.
         """
-        return self._writer.open(self._sync)
+        return self._writer.open(self._sync, at_least)
 
     def commit(self, commit: Commit) -> None:
         """Apply a micro-batch in one transaction, then wake readers and waiting submitters.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict, deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from producers.engines.kafka.messages import Decided, Head, Stored, WriterState
 from producers.engines.port import REFUSED, Quarantined, Reply
@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from producers.engines.errors import EngineError
+
+
+_AT_ONCE_SECONDS = 60.0
+
+
+class _Kept(NamedTuple):
+    """A reply, and when it was told last, in seconds since the epoch."""
+
+    reply: Reply
+    at: float
 
 
 class State:
@@ -35,7 +45,7 @@ class State:
         self.closed = False
         self._epochs: defaultdict[int, int] = defaultdict(int)
         self._positions: defaultdict[int, int] = defaultdict(int)
-        self._replies: dict[bytes, dict[str, Reply]] = {}
+        self._replies: dict[bytes, dict[str, _Kept]] = {}
         self._ages: deque[tuple[float, bytes]] = deque()
         self._reply_seconds = reply_seconds
         self._removed: set[int] = set()
@@ -51,9 +61,8 @@ class State:
     def reply(self, command_id: bytes, chain: str | None) -> Reply | None:
         """The decision on a command: a refusal only where nothing better is known."""
         found = self._replies.get(command_id, {})
-        if chain is not None:
-            return found.get(chain)
-        return min(found.values(), key=lambda reply: reply.outcome == REFUSED, default=None)
+        kept = [each.reply for each in found.values() if chain in (None, each.reply.chain)]
+        return min(kept, key=lambda reply: reply.outcome == REFUSED, default=None)
 
     def decided(self, partition: int, decided: Decided, at: float | None = None) -> None:
         """Apply (a part of) a commit; ``at`` is when it was made, in seconds since the epoch."""
@@ -113,13 +122,21 @@ class State:
         self.sizes[chain] = max(self.sizes.get(chain, 0), size)
 
     def _keep(self, reply: Reply, at: float) -> None:
-        """A refusal names an id that nobody proved to own: it never replaces a decision, and gives way to one."""
+        """A refusal names an id that nobody proved to own: it never replaces a decision, and gives way to one.
+
+        A decision that is told again is as good as new; what its own commit and the topic say at once is told once.
+        """
         of_id = self._replies.setdefault(reply.command_id, {})
         earlier = of_id.get(reply.chain)
-        if earlier is None or earlier.outcome == REFUSED:
-            of_id[reply.chain] = reply
-            self._ages.append((at, reply.command_id))
+        stands = earlier is not None and earlier.reply.outcome != REFUSED
+        if earlier is not None and stands and at < earlier.at + _AT_ONCE_SECONDS:
+            return
+        of_id[reply.chain] = _Kept(earlier.reply if earlier is not None and stands else reply, at)
+        self._ages.append((at, reply.command_id))
 
     def _forget(self, before: float) -> None:
         while self._ages and self._ages[0][0] < before:
-            self._replies.pop(self._ages.popleft()[1], None)
+            command_id = self._ages.popleft()[1]
+            left = {chain: kept for chain, kept in self._replies.pop(command_id, {}).items() if kept.at >= before}
+            if left:
+                self._replies[command_id] = left

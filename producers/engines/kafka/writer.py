@@ -72,8 +72,8 @@ class Writer:
         """Whether this handle holds the writer's role, as far as it knows."""
         return self._producer is not None
 
-    def open(self, sync: Callable[[], None]) -> int:
-        """Fence every earlier writer of the partition, read what it committed, and open the next epoch.
+    def open(self, sync: Callable[[], None], at_least: int = 1) -> int:
+        """Fence every earlier writer of the partition, read what it committed, and open an epoch.
 
         Raises:
             BrokerError: Kafka cannot be reached.
@@ -87,7 +87,7 @@ class Writer:
             producer.init_transactions(self._seconds)
             sync()
             self._check_topics()
-            opened = self._next()
+            opened = self._next(at_least)
             producer.begin_transaction()
             producer.produce(self._topics.writers, *self._writer_message(opened), partition=self._partition)
             producer.commit_transaction(self._seconds)
@@ -129,10 +129,10 @@ class Writer:
             if self._group is not None:
                 self._group.close()
 
-    def _next(self) -> WriterState:
+    def _next(self, at_least: int) -> WriterState:
         with self._state.changed:
             position = self._state.position(self._partition)
-            return WriterState(self._state.epoch(self._partition) + 1, position)
+            return WriterState(max(at_least, self._state.epoch(self._partition) + 1), position)
 
     def _check_topics(self) -> None:
         """The topics of this partition's chains must be as they were made."""

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 GENESIS_PREV_HASH = bytes(32)
+_PREV_HASH_BYTES = _SCHEMA_BYTES = 32
+_ID_BYTES = 16
+_NULL, _NOT_NULL = 0, 2
+_MORE = 0x80
 _META = avro.parse(fmt.compact(fmt.META))
 
 
@@ -90,6 +94,41 @@ def decode_meta(data: bytes) -> Meta:
         MalformedRecordError: the bytes do not start with a meta.
     """
     return Meta(**avro.decode(_META, data, prefix=True))
+
+
+def decode_cause(data: bytes) -> bytes | None:
+    """Only the command that a record names as its cause: several times faster than its meta.
+
+    Raises:
+        MalformedRecordError: the bytes do not start with a meta.
+    """
+    try:
+        at = _behind_text(data, _PREV_HASH_BYTES)
+        at = _behind_number(data, _behind_number(data, at)) + _SCHEMA_BYTES + _ID_BYTES
+        at = _behind_text(data, at)
+        at = _behind_number(data, _behind_number(data, at))
+        kind, cause = data[at], data[at + 1 : at + 1 + _ID_BYTES]
+    except IndexError:
+        kind, cause = -1, b""
+    if kind == _NULL:
+        return None
+    if kind != _NOT_NULL or len(cause) != _ID_BYTES:
+        raise MalformedRecordError("Bytes do not start with a record's meta.")
+    return cause
+
+
+def _behind_number(data: bytes, at: int) -> int:
+    while data[at] & _MORE:
+        at += 1
+    return at + 1
+
+
+def _behind_text(data: bytes, at: int) -> int:
+    size, shift = 0, 0
+    while (byte := data[at]) & _MORE:
+        size |= (byte & ~_MORE) << shift
+        at, shift = at + 1, shift + 7
+    return at + 1 + ((size | byte << shift) >> 1)
 
 
 def decode_record(data: bytes, schemas: Mapping[bytes, str]) -> Record:

@@ -1,7 +1,7 @@
-"""What was decided, read from the records: a destination must know it, so that no command is decided twice.
+"""What was decided, read from the records: a command that comes again is told the same, and not decided twice.
 
-A command that came again would be judged again, and even its rejection would stand on the chain as a second decision.
-So every decision on the chain gets its reply, whatever its age: the ids of an installation's own commands never expire.
+It would be judged again, and even its rejection would stand on the chain as a second decision. Whatever the age of the
+first one: the ids of an installation's own commands never expire.
 """
 
 from __future__ import annotations
