@@ -22,6 +22,7 @@ from schemas import commands, events
 from schemas.base import Command, Event
 
 T = TypeVar("T")
+_SCALARS = frozenset({str, bytes, int, float, bool, type(None)})
 
 EVENTS: dict[str, type[Event]] = {name: getattr(events, name) for name in events.__all__}
 COMMANDS: dict[str, type[Command]] = {name: getattr(commands, name) for name in commands.__all__}
@@ -96,15 +97,20 @@ def decode_event(name: str, body: Mapping[str, Any]) -> Event:
 
 def to_dict(message: Any) -> dict[str, Any]:
     """A typed value as plain dictionaries, lists and scalars, ready for Avro."""
-    return {f.name: _plain(getattr(message, f.name)) for f in fields(message)}
+    return {name: _plain(getattr(message, name)) for name in _names(cast("Any", type(message)))}
 
 
 def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return to_dict(value)
+    if type(value) in _SCALARS:
+        return value
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    return value
+    return to_dict(value) if is_dataclass(value) else value
+
+
+@cache
+def _names(cls: type[Any]) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(cls))
 
 
 def from_dict(cls: type[T], value: Mapping[str, Any]) -> T:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tensorguard.ledger.envelope import Envelope, SignedCommand, key_id_of
 from tensorguard.ledger.errors import LedgerError, MalformedRecordError
@@ -44,11 +44,16 @@ _CHAIN_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """A signed command, decoded; not yet believed."""
+    """A signed command, decoded; not yet believed. ``data`` is its encoding, where that was at hand."""
 
     signed: SignedCommand
     envelope: Envelope
     command: Command
+    data: bytes | None = field(default=None, repr=False)
+
+    def encoded(self) -> bytes:
+        """The signed command as it travels through the intake."""
+        return self.signed.to_bytes() if self.data is None else self.data
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +85,10 @@ def present(data: bytes) -> Presented:
     signed = SignedCommand.from_bytes(data)
     if signed.to_bytes() != data:
         raise MalformedRecordError("A signed command is not in the one encoding of its values.")
-    return present_signed(signed)
+    return present_signed(signed, data)
 
 
-def present_signed(signed: SignedCommand) -> Presented:
+def present_signed(signed: SignedCommand, data: bytes | None = None) -> Presented:
     """Decode a signed command, e.g. one found in a record; see :func:`present`."""
     if len(signed.payload) > LIMITS.payload_bytes:
         raise MalformedRecordError(f"A command of {len(signed.payload)} bytes fits into no record.")
@@ -93,7 +98,7 @@ def present_signed(signed: SignedCommand) -> Presented:
     command = codec.decode_command(envelope.command_type, envelope.schema, envelope.body)
     if envelope.to_bytes() != signed.payload or codec.encode_command(command) != envelope.body:
         raise MalformedRecordError("A command is not in the one encoding of its values.")
-    return Presented(signed, envelope, command)
+    return Presented(signed, envelope, command, data)
 
 
 def is_chain_name(name: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,6 @@ from producers.deciders.ledger import STREAM as LEDGER_STREAM
 from producers.deciders.ledger import LedgerState
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
-
     from schemas.base import Event
 
 
@@ -41,22 +38,30 @@ _EMPTY = Stream()
 
 
 class ChainFold:
-    """The fold of one chain. A draft of it can go ahead and be adopted or dropped: nothing is ever undone in place."""
+    """The fold of one chain. A draft of it can go ahead and be adopted or dropped: nothing is ever undone in place.
+
+    ``streams`` of a draft are those alone that it has changed; all others are those of the fold ``below`` it.
+    """
 
     def __init__(
-        self, chain: str, head: Head | None = None, streams: MutableMapping[str, Stream] | None = None
+        self,
+        chain: str,
+        head: Head | None = None,
+        streams: dict[str, Stream] | None = None,
+        below: ChainFold | None = None,
     ) -> None:
         self.chain = chain
         self.head = head or Head()
-        self.streams: MutableMapping[str, Stream] = {} if streams is None else streams
+        self.streams = {} if streams is None else streams
+        self._below = below
 
     def find(self, stream: str) -> object | None:
         """The state of a stream; None if it has no events."""
-        return self.streams.get(stream, _EMPTY).state
+        return self._stream(stream).state
 
     def version_of(self, stream: str) -> int:
         """The number of events in a stream."""
-        return self.streams.get(stream, _EMPTY).version
+        return self._stream(stream).version
 
     def opened(self) -> ChainState | None:
         """How the chain was opened; None before its first record."""
@@ -76,10 +81,17 @@ class ChainFold:
 
     def draft(self) -> ChainFold:
         """A copy to go ahead with; it shares what it does not change."""
-        return ChainFold(self.chain, self.head, ChainMap({}, self.streams))
+        return ChainFold(self.chain, self.head, below=self)
 
     def adopt(self, draft: ChainFold) -> None:
         """Become what a draft of this fold has become."""
         self.head = draft.head
-        if isinstance(draft.streams, ChainMap):
-            self.streams.update(draft.streams.maps[0])
+        self.streams.update(draft.streams)
+
+    def _stream(self, name: str) -> Stream:
+        fold: ChainFold | None = self
+        while fold is not None:
+            if (found := fold.streams.get(name)) is not None:
+                return found
+            fold = fold._below  # noqa: SLF001 -- its own kind
+        return _EMPTY

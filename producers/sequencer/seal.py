@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tensorguard.ledger import format as fmt
 from tensorguard.ledger.merkle import leaf_hash
-from tensorguard.ledger.record import Meta, encode_record, event_id, position_cause
+from tensorguard.ledger.record import Meta, compose_record, event_id, position_cause
 
 from producers.deciders.registry import CHAIN_STREAM
 from schemas.codec import WrittenSchema, command_schema, event_schema, to_dict
@@ -15,8 +15,6 @@ from schemas.events import ChainOpened, EpochOpened, SchemaRegistered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from tensorguard.ledger.envelope import SignedCommand
 
     from producers.deciders.engine import Presented
     from producers.sequencer.fold import ChainFold
@@ -35,7 +33,7 @@ class Writer:
 class _Origin:
     """What a record says about where it came from."""
 
-    signed: SignedCommand | None = None
+    signed: bytes | None = None
     cause: bytes | None = None
     index: int = 0
     correlation: bytes | None = None
@@ -71,7 +69,7 @@ class Sealer:
             self._register(event_schema(type(event).__name__))
         envelope = presented.envelope
         for index, event in enumerate(events):
-            signed = presented.signed if index == 0 else None
+            signed = presented.encoded() if index == 0 else None
             origin = _Origin(signed, envelope.command_id, index, envelope.correlation, envelope.trace)
             self._seal(stream, event, origin)
 
@@ -103,6 +101,6 @@ class Sealer:
             correlation=origin.correlation,
             trace=origin.trace,
         )
-        data = encode_record(schema.text, meta, origin.signed, to_dict(event))
+        data = compose_record(schema.text, meta, origin.signed, to_dict(event))
         fold.apply(meta, event, leaf_hash(data))
         self.records.append(data)

@@ -32,7 +32,7 @@ STAGES: Mapping[str, tuple[Any, str]] = {
     "decode": (judge, "present"),
     "verify": (judge, "authenticate"),
     "decide": (judge, "judge"),
-    "encode": (seal, "encode_record"),
+    "encode": (seal, "compose_record"),
     "hash": (seal, "leaf_hash"),
     "fold": (ChainFold, "apply"),
 }

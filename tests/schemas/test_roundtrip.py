@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tensorguard.ledger import format as fmt
 from tensorguard.ledger.envelope import SignedCommand
 from tensorguard.ledger.errors import MalformedRecordError
-from tensorguard.ledger.record import Meta, decode_record, encode_record
+from tensorguard.ledger.record import Meta, compose_record, decode_record, encode_record
 from tensorguard.ledger.schema import check_schema
 
 from schemas import codec
@@ -59,6 +59,7 @@ def test_an_event_survives_its_record(name: str, data: st.DataObject) -> None:
     meta, signed = data.draw(metas(name)), data.draw(signed_commands())
     schema = codec.event_schema(name)
     record = encode_record(schema.text, meta, signed, codec.to_dict(event))
+    assert compose_record(schema.text, meta, signed and signed.to_bytes(), codec.to_dict(event)) == record
     decoded = decode_record(record, {schema.digest: schema.text})
     assert (decoded.meta, decoded.command, decoded.event) == (meta, signed, name)
     assert repr(codec.decode_event(name, decoded.body)) == repr(event)

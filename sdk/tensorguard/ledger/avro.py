@@ -23,6 +23,19 @@ def parse(text: str) -> Any:
         raise MalformedRecordError("A schema text is no Avro schema.") from error
 
 
+def parse_fields(text: str) -> dict[str, Any]:
+    """The types of a record's fields, each parsed by itself: a record is encoded as its fields, one after another.
+
+    Raises:
+        MalformedRecordError: it is no Avro schema of a record.
+    """
+    known: dict[str, Any] = {}
+    try:
+        return {field["name"]: parse_schema(field["type"], known) for field in json.loads(text)["fields"]}
+    except Exception as error:
+        raise MalformedRecordError("A schema text is no Avro schema of a record.") from error
+
+
 def encode(schema: Any, value: Any) -> bytes:
     """The Avro encoding of a value.
 
