@@ -28,6 +28,10 @@ class FileLock:
         """Take the lock if nobody holds it."""
         return self._acquire(fcntl.LOCK_EX | fcntl.LOCK_NB)
 
+    def try_share(self) -> bool:
+        """Take the lock together with whoever shares it, if nobody holds it alone."""
+        return self._acquire(fcntl.LOCK_SH | fcntl.LOCK_NB)
+
     def acquire(self) -> None:
         """Take the lock, waiting for its holder."""
         self._acquire(fcntl.LOCK_EX)

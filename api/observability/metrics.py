@@ -1,4 +1,7 @@
-"""What is counted while it happens. Each platform has a registry of its own; no label grows with tenants or runs."""
+"""What is counted while it happens. Each platform has a registry of its own; no label grows with tenants or runs.
+
+Where a server has several processes, the one that is asked answers for all of them.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from prometheus_client.core import GaugeMetricFamily
 
 from processors.errors import ChannelError
 from processors.measures import Measures
-from producers.engines.port import ACCEPTED
-from schemas import events as e
+from producers.sequencer.metrics import UNKNOWN, DecisionMetrics
+from producers.telemetry.counting import Together
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,10 +24,8 @@ if TYPE_CHECKING:
 
     from processors.channel import Connection
     from producers.sequencer.observing import Round
-    from schemas.base import Event
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-UNKNOWN = "unknown"
 CHECKPOINT = "checkpoint"
 """The name under which a trainer reports how long a checkpoint took; every other name is a kind of operation."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -45,16 +46,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._asked = CollectorRegistry()
         self._requests = self._counter("requests", "Requests that were answered.", "method", "route", "status")
         self._latency = self._histogram("request_seconds", "From a request to its answer.", _SHORT, "method", "route")
-        self._commands = self._counter("commands", "Commands that were decided.", "command", "outcome")
-        self._turned_away = self._counter("rejected_commands", "Commands that were rejected or refused.", "code")
-        self._commits = self._histogram("commit_seconds", "From the intake to the synced ledger.", _SHORT)
-        self._events = self._counter("events", "Records that were written, by event.", "event")
-        self._leases = self._counter("leases", "Leases of runs that were granted.")
-        self._replays = self._counter("replays", "Replays of runs after a loss of memory.", "identical")
-        self._tokens = self._counter("tokens", "Tokens trained on, evaluated and generated.", "kind")
-        self._saved = self._counter("checkpoint_bytes", "Bytes of checkpoints that were saved.")
+        self._decisions = DecisionMetrics(self._registry)
         self._operations = self._histogram("operation_seconds", "Execution of an operation.", _LONG, "kind")
         self._saving = self._histogram("checkpoint_seconds", "Sealing, storing and reading back.", _LONG)
         self._passed = self._counter("side_channel_bytes", "Bytes to and from the trainer.", "direction")
@@ -63,11 +58,19 @@ class Metrics:
 
     def watch(self, collector: Collector) -> None:
         """Ask this at every scrape, too."""
-        self._registry.register(collector)
+        self._asked.register(collector)
 
     def exposition(self) -> bytes:
         """Everything, in Prometheus' text format 0.0.4."""
-        return generate_latest(self._registry)
+        return generate_latest(self._counted()) + generate_latest(self._asked)
+
+    def _counted(self) -> CollectorRegistry:
+        together = Together.of_this_process()
+        if together is None:
+            return self._registry
+        registry = CollectorRegistry()
+        registry.register(together)
+        return registry
 
     def answered(self, method: str, route: str | None, status: int, seconds: float) -> None:
         """A request was answered; ``route`` is its template, None where there is none."""
@@ -77,17 +80,7 @@ class Metrics:
 
     def committed(self, batch: Round) -> None:
         """The sequencer committed a micro-batch."""
-        self._commits.observe((batch.ended - batch.began) / 1e9)
-        for each in batch.decided:
-            # A command that was refused is of whatever type a stranger claims.
-            known = each.envelope is not None and each.events
-            command = each.envelope.command_type if known and each.envelope else UNKNOWN
-            self._commands.labels(command, each.outcome).inc()
-            if each.outcome != ACCEPTED:
-                self._turned_away.labels(each.code).inc()
-            for event in each.events:
-                self._events.labels(type(event).__name__).inc()
-                self._count(event)
+        self._decisions.committed(batch)
 
     def passed(self, received: int, sent: int) -> None:
         """A child's request and its answer passed through the side channel."""
@@ -115,21 +108,6 @@ class Metrics:
             self._saving.observe(seconds)
         elif name in KINDS:
             self._operations.labels(name).observe(seconds)
-
-    def _count(self, event: Event) -> None:
-        match event:
-            case e.RunLeaseGranted():
-                self._leases.inc()
-            case e.RunReplayed():
-                self._replays.labels(str(event.identical).lower()).inc()
-            case e.CheckpointSaved():
-                self._saved.inc(event.size_bytes)
-            case e.ForwardBackwardCompleted():
-                self._tokens.labels("trained").inc(event.tokens)
-            case e.ForwardCompleted():
-                self._tokens.labels("evaluated").inc(event.tokens)
-            case e.SampleCompleted():
-                self._tokens.labels("generated").inc(event.tokens_generated)
 
     def _counter(self, name: str, words: str, *labels: str) -> Counter:
         return Counter(f"tensorguard_{name}", words, labels, registry=self._registry)

@@ -2,7 +2,7 @@
 
 Read in this order: ``loop`` (the writer), ``batch`` (one micro-batch), ``seal`` (records), ``fold`` (what a chain's
 records add up to), ``recover`` (reading it back at start), ``snapshot``, ``timekeeper``,
-``place``, ``lock``.
+``place``, ``lock``; ``process`` and ``standby`` where each partition of an intake has a process of its own.
 """
 
 from producers.sequencer.lock import SequencerLock

@@ -1,4 +1,9 @@
-"""The lock that says who writes a data dir. It is for liveness; the ledger itself is guarded by the writer's epoch."""
+"""The locks that say who writes a data dir. They are for liveness; the ledger itself is guarded by the writer's epoch.
+
+Where one decides alone he holds ``sequencer.lock`` for himself. The sequencers of an intake with several partitions
+share it, each with a lock of its partition beside it; so whoever must write alone, to move the ledger say, is kept out
+by any of them, and keeps them all out.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from producers.engines.bells import Bells
 from producers.errors import WriterActiveError
-from producers.locks import FileLock
+from producers.locks import FileLock, is_locked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,10 +21,11 @@ _TOPIC = "writer"
 
 
 class SequencerLock:
-    """Held by the one process that decides; given back by the kernel if that process dies."""
+    """Held by the one process that decides, or decides a partition; given back by the kernel if that process dies."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self._lock = FileLock(data_dir / "run" / "sequencer.lock")
+    def __init__(self, data_dir: Path, partition: int | None = None) -> None:
+        self._lock = FileLock(_path(data_dir, partition))
+        self._shared = None if partition is None else FileLock(_path(data_dir))
         self._bells = Bells(data_dir / "bells")
 
     @property
@@ -29,7 +35,12 @@ class SequencerLock:
 
     def try_acquire(self) -> bool:
         """Take the lock if nobody holds it."""
-        return self._lock.try_acquire()
+        if self._shared is None or self._lock.held:
+            return self._lock.try_acquire()
+        if self._shared.try_share() and self._lock.try_acquire():
+            return True
+        self._shared.release()
+        return False
 
     def acquire(self, timeout: float = 5.0) -> None:
         """Take the lock; who decides inline holds it for a moment only, so that wait is short.
@@ -38,7 +49,7 @@ class SequencerLock:
             WriterActiveError: another process still holds it after so many seconds.
         """
         deadline = time.monotonic() + timeout
-        while not self._bells.wait(_TOPIC, self._lock.try_acquire, min(1.0, max(0.0, deadline - time.monotonic()))):
+        while not self._bells.wait(_TOPIC, self.try_acquire, min(1.0, max(0.0, deadline - time.monotonic()))):
             if time.monotonic() >= deadline:
                 raise WriterActiveError("Another server writes this data dir.")
 
@@ -46,9 +57,20 @@ class SequencerLock:
         """Give it back and wake whoever waits for it."""
         if self._lock.held:
             self._lock.release()
+            if self._shared is not None:
+                self._shared.release()
             self._bells.ring(_TOPIC)
 
     def close(self) -> None:
         """Give everything back."""
         self.release()
         self._bells.close()
+
+
+def sequencer_runs(data_dir: Path, partitions: int) -> bool:
+    """Whether somebody decides on this data dir, alone or one of so many partitions."""
+    return any(is_locked(_path(data_dir, partition)) for partition in (None, *range(partitions)))
+
+
+def _path(data_dir: Path, partition: int | None = None) -> Path:
+    return data_dir / "run" / ("sequencer.lock" if partition is None else f"sequencer-{partition}.lock")

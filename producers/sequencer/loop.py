@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from producers.deciders.registry import PLATFORM
-from producers.engines.errors import StorageFullError
+from producers.engines.errors import EngineError, FencedError, StorageFullError
 from producers.errors import ForeignChainError
 from producers.home import read_home
 from producers.logs import place_of
@@ -118,6 +118,11 @@ class Sequencer:
         """The partition of the intake that it decides."""
         return self._founder.partition
 
+    @property
+    def epoch(self) -> int:
+        """The epoch in which it writes; 0 before it has the role."""
+        return 0 if self._writer is None else self._writer.epoch
+
     def open(self) -> Writer:
         """Take the writer's role: fence every earlier writer, then read all chains of this intake partition back.
 
@@ -219,12 +224,27 @@ class Sequencer:
         self.reopen()
         while not stop.is_set():
             try:
-                if self.step() == 0:
-                    self._engine.wait_intake(self._engine.intake_position(), self._limits.idle_seconds)
+                if self.step() == 0 and not self._engine.wait_intake(
+                    self._engine.intake_position(), self._limits.idle_seconds
+                ):
+                    self._check_role()
             except StorageFullError as error:
                 _log.error("storage_full", next_step=error.next_step)
                 stop.wait(self._limits.full_seconds)
         self.close()
+
+    def _check_role(self) -> None:
+        """Whether the role is still this writer's: one that is never asked to write would not notice.
+
+        Raises:
+            FencedError: it is not.
+        """
+        try:
+            newest = self._engine.epoch()
+        except EngineError:  # who cannot be reached cannot say so, and nothing is asked for meanwhile
+            return
+        if newest > self.epoch:
+            raise FencedError(f"The writer of epoch {self.epoch} is fenced by that of epoch {newest}.")
 
     def close(self) -> None:
         """Leave snapshots behind, so that the next start folds little."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 PREFIX = "TG_"
-SERVER, SIGNER, TRAINER, PACKAGER, COMMANDS = "server", "signer", "trainer", "packager", "commands"
+SERVER, SEQUENCER, SIGNER, TRAINER, PACKAGER = "server", "sequencer", "signer", "trainer", "packager"
+COMMANDS = "commands"
 KEY_READERS = (SERVER, TRAINER, PACKAGER, COMMANDS)
-LEDGER_READERS = (SERVER, SIGNER, TRAINER, PACKAGER, COMMANDS)
+LEDGER_READERS = (SERVER, SEQUENCER, SIGNER, TRAINER, PACKAGER, COMMANDS)
 
 
 @dataclass(frozen=True, slots=True)

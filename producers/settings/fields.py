@@ -18,6 +18,7 @@ from producers.settings.about import (
     LEDGER_READERS,
     PACKAGER,
     PREFIX,
+    SEQUENCER,
     SERVER,
     TRAINER,
     About,
@@ -239,7 +240,7 @@ class Settings(KafkaSettings):
     accept_clock: Annotated[
         bool,
         About(
-            (SERVER, COMMANDS),
+            (SERVER, SEQUENCER, COMMANDS),
             "`1` accepts at one start a clock that is over a year ahead of the ledger: see [the clock](#the-clock)",
             in_file=False,
         ),
@@ -257,7 +258,7 @@ class Settings(KafkaSettings):
         HttpUrl | None,
         Field(validation_alias=AliasChoices("otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT")),
         About(
-            (SERVER, TRAINER),
+            (SERVER, SEQUENCER, TRAINER),
             "where [traces](#traces) are sent by OTLP over HTTP: `http://127.0.0.1:4318`. Without it none are made",
         ),
     ] = None

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, SecretStr
 from pydantic_settings import BaseSettings
 
-from producers.settings.about import COMMANDS, LEDGER_READERS, SERVER, About
+from producers.settings.about import COMMANDS, LEDGER_READERS, SEQUENCER, SERVER, About
 from producers.settings.values import ClientOptions, RegistryUrl, TopicPrefix
 
 
@@ -41,7 +41,7 @@ class KafkaSettings(BaseSettings):
     kafka_registry: Annotated[
         RegistryUrl | None,
         About(
-            (SERVER, COMMANDS),
+            (SERVER, SEQUENCER, COMMANDS),
             "a [schema registry](kafka.md), `http://host:8081` or `https://user:password@host/path`: schemas are "
             "registered there, and records framed by its ids. Without it they are framed by Avro's own fingerprint",
             secret=True,
