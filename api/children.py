@@ -15,11 +15,12 @@ import structlog
 
 from processors.dispatcher import worker_id
 from processors.trainer.tuning import TUNING
+from producers.sequencer.process import GIVEN_UP
 from producers.settings import child_environment
 from producers.settings.about import TRAINER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from processors.channel import Connection, SideChannel
@@ -46,29 +47,46 @@ def spawn(process: str, module: str, *arguments: str, pass_fds: Sequence[int] = 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A child by its name in logs, how to start it, and whom to tell that it ended."""
+    """A child by its name in logs, how to start it, and whom to tell that it ended.
+
+    Children of a later ``stage`` need those of the earlier ones, and are ended before them.
+    """
 
     name: str
     start: Callable[[], subprocess.Popen[bytes]]
     ended: Callable[[], None] = lambda: None
+    stage: int = 0
 
 
 class Supervisor:
-    """Keeps children running, each in a thread of its own."""
+    """Keeps children running, each in a thread of its own.
 
-    def __init__(self, children: Sequence[Child]) -> None:
+    ``changed`` is called when one was started or has ended; ``given_up`` with the name of one that ended with
+    ``GIVEN_UP``, which is not started again.
+    """
+
+    def __init__(
+        self,
+        children: Sequence[Child],
+        changed: Callable[[], None] = lambda: None,
+        given_up: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._stop = threading.Event()
         self._lock = threading.Lock()
+        self._changed = changed
+        self._given_up = given_up
+        self._children = {child.name: child for child in children}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._starts = Counter({child.name: 0 for child in children})
-        self._threads = [
-            threading.Thread(target=self._keep, args=(child,), name=f"child-{child.name}") for child in children
-        ]
+        self._threads = {
+            child.name: threading.Thread(target=self._keep, args=(child,), name=f"child-{child.name}")
+            for child in children
+        }
 
     def start(self) -> None:
-        """Start all children."""
-        for thread in self._threads:
-            thread.start()
+        """Start all children, those of the first stage first."""
+        for child in sorted(self._children.values(), key=lambda child: child.stage):
+            self._threads[child.name].start()
 
     def alive(self, name: str) -> bool:
         """Whether a child runs now."""
@@ -88,22 +106,34 @@ class Supervisor:
             return dict(self._starts)
 
     def stop(self, seconds: float) -> None:
-        """End all children: asked first, killed after so many seconds."""
+        """End all children, the last stage first: asked, then killed after so many seconds in all."""
         self._stop.set()
-        self._signal(subprocess.Popen.terminate)
         deadline = time.monotonic() + seconds
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        self._signal(subprocess.Popen.kill)
-        for thread in self._threads:
+        stages = sorted({child.stage for child in self._children.values()}, reverse=True)
+        for place, stage in enumerate(stages):
+            now = time.monotonic()
+            self._end_stage(stage, now + (deadline - now) / (len(stages) - place))
+        self._signal(self._children, subprocess.Popen.kill)
+        for thread in self._threads.values():
             thread.join()
+
+    def _end_stage(self, stage: int, deadline: float) -> None:
+        names = [name for name, child in self._children.items() if child.stage == stage]
+        self._signal(names, subprocess.Popen.terminate)
+        for name in names:
+            self._threads[name].join(max(0.0, deadline - time.monotonic()))
 
     def _keep(self, child: Child) -> None:
         failures = 0
         while not self._stop.is_set():
             started = time.monotonic()
             status = self._run(child)
+            self._changed()
             if self._stop.is_set():
+                return
+            if status == GIVEN_UP:
+                log.error("child_gave_up", child=child.name)
+                self._given_up(child.name)
                 return
             failures = 0 if time.monotonic() - started > STEADY_SECONDS else failures + 1
             pause = PAUSES[min(failures, len(PAUSES) - 1)]
@@ -129,11 +159,12 @@ class Supervisor:
             process = self._running[child.name] = child.start()
             self._starts[child.name] += 1
         log.info("child_started", child=child.name, pid=process.pid)
+        self._changed()
         return process
 
-    def _signal(self, send: Callable[[subprocess.Popen[bytes]], None]) -> None:
+    def _signal(self, names: Iterable[str], send: Callable[[subprocess.Popen[bytes]], None]) -> None:
         with self._lock:
-            for process in self._running.values():
+            for process in (self._running[name] for name in names if name in self._running):
                 if process.poll() is None:
                     send(process)
 
