@@ -13,19 +13,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from processors.dispatcher import worker_id
 from processors.trainer.tuning import TUNING
 from producers.sequencer.process import GIVEN_UP
 from producers.settings import child_environment
-from producers.settings.about import TRAINER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
-
-    from processors.channel import Connection, SideChannel
-    from processors.dispatcher import Dispatcher
-    from producers.identities import Producer
 
 PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 STEADY_SECONDS = 30.0
@@ -167,41 +160,3 @@ class Supervisor:
             for process in (self._running[name] for name in names if name in self._running):
                 if process.poll() is None:
                     send(process)
-
-
-class TrainerSeat:
-    """Where the trainer sits: each start is a new worker with a connection of its own, and gets every run."""
-
-    def __init__(self, data_dir: Path, channel: SideChannel, dispatcher: Dispatcher, producer: Producer) -> None:
-        self._data_dir = data_dir
-        self._channel = channel
-        self._dispatcher = dispatcher
-        self._producer = producer
-        self._connection: Connection | None = None
-
-    @property
-    def ready(self) -> bool:
-        """Whether the present trainer can execute operations."""
-        connection = self._connection
-        return connection is not None and connection.ready.is_set() and not connection.closed.is_set()
-
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start a trainer."""
-        worker = worker_id(self._producer)
-        connection = self._channel.connect()
-        try:
-            fd = connection.child.fileno()
-            arguments = ("--data-dir", str(self._data_dir), "--worker-id", worker, "--channel-fd", str(fd))
-            process = spawn(TRAINER, "processors.trainer", *arguments, pass_fds=(fd,))
-        except OSError:
-            connection.close()
-            raise
-        connection.child.close()
-        self._connection = connection
-        # At once, though it takes seconds to get ready: what clients send meanwhile waits under the new lease.
-        self._dispatcher.assign(worker)
-        return process
-
-    def ended(self) -> None:
-        """The trainer is gone: nobody gets runs until the next one is ready."""
-        self._dispatcher.assign(None)

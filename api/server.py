@@ -14,21 +14,25 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 from tensorguard.errors import TensorGuardError
 
 from api import gates
-from api.children import Child, Supervisor, TrainerSeat, spawn
+from api.children import Child, Supervisor, spawn
 from api.errors import PartFailedError, ServerRunningError
 from api.observability.standing import Processes
 from api.part import Part
 from api.platform import Platform
+from api.seats import TrainerSeats
 from api.serving import Doors, end_on_signals, listening, uvicorn_config
 from api.tls import tls_files
+from processors.catalogue import size_of
 from processors.channel import ChannelLimits, SideChannel
-from processors.dispatcher import Dispatcher
+from processors.placement.dispatcher import Dispatcher
+from processors.placement.roster import LocalRoster
 from processors.runners.embedded import EmbeddedRunner
 from producers import logs
 from producers.engines.opening import open_engine
@@ -96,7 +100,8 @@ def _start_parts(stack: ExitStack, platform: Platform, doors: Doors) -> None:
         for sequencer in _sequencers(stack, platform)
     ]
     projector = Part("projector", platform.projector.run, doors.fail)
-    dispatcher = Dispatcher()
+    platform.channel.roster = roster = LocalRoster(installation.settings.lease_seconds)
+    dispatcher = Dispatcher(roster, partial(size_of, installation))
     runner = Part("dispatcher", EmbeddedRunner(installation, engine, [dispatcher]).run, doors.fail)
     opened = threading.Event()
 
@@ -112,18 +117,19 @@ def _start_parts(stack: ExitStack, platform: Platform, doors: Doors) -> None:
     retention = Part("retention", retain, doors.fail)
     for part in (*sequencers, projector, Part("opening", open_platform_chain, doors.fail), runner, retention):
         stack.enter_context(part.running())
-    seat = TrainerSeat(installation.data_dir, platform.channel, dispatcher, installation.producer("worker"))
-    supervisor = _children(installation.data_dir, seat)
+    seats = TrainerSeats(installation, platform.channel, roster)
+    supervisor = _children(installation.data_dir, seats)
     platform.metrics.watch(Processes(supervisor.process_ids, supervisor.starts))
     supervisor.start()
     stack.callback(supervisor.stop, CHILDREN_SECONDS)
+    stack.callback(roster.close)  # before that: what one trainer lets go is not for another that ends as well
     platform.checks.update(
         sequencer=lambda: all(part.alive for part in sequencers) and opened.is_set(),
         dispatcher=lambda: runner.alive,
         retention=lambda: retention.alive,
         signer=lambda: engine.checkpoint(PLATFORM) is not None and supervisor.alive("signer"),
         packager=lambda: supervisor.alive("packager"),
-        trainer=lambda: seat.ready,
+        trainer=lambda: seats.ready,
     )
 
 
@@ -138,12 +144,12 @@ def _sequencers(stack: ExitStack, platform: Platform) -> Iterator[Sequencer]:
         yield Sequencer.of(installation, handle, observers=observers, partition=partition)
 
 
-def _children(data_dir: Path, seat: TrainerSeat) -> Supervisor:
+def _children(data_dir: Path, seats: TrainerSeats) -> Supervisor:
     where = ("--data-dir", str(data_dir))
     return Supervisor(
         [
             Child("signer", lambda: spawn(SIGNER, "producers.signer", *where)),
-            Child("trainer", seat.start, seat.ended),
+            *seats.children(),
             Child("packager", lambda: spawn(PACKAGER, "processors.packager", *where)),
         ]
     )

@@ -3,8 +3,9 @@
 The parent keeps a :class:`SideChannel`; a child reaches it by one end of a socket pair that it inherits. Frames are
 ``uint32 header length || JSON header || uint64 body length || body``, big-endian. Requests of the child:
 ``{"op": "input", "id": hex}`` (answer ``{"found": bool}`` and the body), ``{"op": "drop", "id": hex}``,
-``{"op": "result", "id": hex}`` with a body, ``{"op": "ready", "worker": id}``, ``{"op": "measures"}`` with a body (see
-``measures.py``; each answered ``{"ok": true}``). Not answered: ``{"op": "stream", "id": hex}`` with a body, a frame of
+``{"op": "result", "id": hex}`` with a body, ``{"op": "ready", "worker": id}``, ``{"op": "standing", "worker": id}``
+with a body and ``{"op": "leave", "worker": id}``, ``{"op": "measures"}`` with a body (see ``measures.py``; each
+answered ``{"ok": true}``). Not answered: ``{"op": "stream", "id": hex}`` with a body, a frame of
 the operation's stream, and its ``{"op": "end", "id": hex}``.
 An input is ``salt (32) || canonical bytes``. A fetched input is kept until it is dropped.
 """
@@ -62,6 +63,7 @@ class Connection:
     ready: threading.Event = field(default_factory=threading.Event, repr=False)
     closed: threading.Event = field(default_factory=threading.Event, repr=False)
     streaming: set[bytes] = field(default_factory=set, repr=False)
+    worker: str | None = None
 
     def close(self) -> None:
         """End it; the child notices."""
@@ -86,6 +88,19 @@ class Listener(Protocol):
         """A child is gone."""
 
 
+class RosterListener(Protocol):
+    """Who is told of the trainers that are there; from the threads that serve them."""
+
+    def announced(self, worker: str, standing: bytes) -> None:
+        """A trainer says how it stands."""
+
+    def left(self, worker: str) -> None:
+        """A trainer ends and wants no more runs."""
+
+    def trainer_gone(self, worker: str) -> None:
+        """The connection of a trainer is gone."""
+
+
 class SideChannel:
     """The parent's end. Every method may be called from any thread.
 
@@ -101,6 +116,7 @@ class SideChannel:
     ) -> None:
         self.limits = limits or ChannelLimits()
         self.listener: Listener | None = None
+        self.roster: RosterListener | None = None
         self._clock = clock
         self._lock = threading.Lock()
         self._inputs: dict[bytes, bytes] = {}
@@ -201,6 +217,8 @@ class SideChannel:
             connection.closed.set()
             if self.listener is not None:
                 self.listener.gone(connection)
+            if self.roster is not None and connection.worker is not None:
+                self.roster.trainer_gone(connection.worker)
 
     def _answer(
         self, connection: Connection, header: dict[str, Any], body: bytes
@@ -223,12 +241,24 @@ class SideChannel:
                 self.put_result(bytes.fromhex(header["id"]), body)
             case "ready":
                 connection.ready.set()
+            case "standing" | "leave":
+                self._tell_roster(connection, header, body)
+            case "measures" if self.listener is not None:
+                self.listener.measured(connection, body)
             case "measures":
-                if self.listener is not None:
-                    self.listener.measured(connection, body)
+                pass
             case _:
                 raise ChannelError("A child asked for something that the side channel does not know.")
         return {"ok": True}, b""
+
+    def _tell_roster(self, connection: Connection, header: dict[str, Any], body: bytes) -> None:
+        connection.worker = str(header["worker"])
+        if self.roster is None:
+            return
+        if header["op"] == "leave":
+            self.roster.left(connection.worker)
+        else:
+            self.roster.announced(connection.worker, body)
 
 
 class ChannelClient:
@@ -274,6 +304,14 @@ class ChannelClient:
     def report(self, measures: bytes) -> None:
         """Tell the parent what was measured (see :class:`processors.measures.Measures`)."""
         self._ask({"op": "measures"}, measures)
+
+    def announce(self, worker: str, standing: bytes) -> None:
+        """Tell the parent how this trainer stands."""
+        self._ask({"op": "standing", "worker": worker}, standing)
+
+    def leave(self, worker: str) -> None:
+        """Tell the parent that this trainer ends and wants no more runs."""
+        self._ask({"op": "leave", "worker": worker})
 
     def ready(self, worker: str) -> None:
         """Tell the parent that operations can be executed now."""

@@ -4,7 +4,7 @@ A client names a catalogue entry, never a path. Only safetensors, configuration 
 that could run code.
 """
 
-from processors.catalogue.files import model_dir, verify_model
+from processors.catalogue.files import model_dir, size_of, verify_model
 from processors.catalogue.folder import choose_files
 from processors.catalogue.register import register_model, registered_models, remove_model
 from processors.catalogue.weights import expert_modules, linear_modules, stored_tensors
@@ -17,6 +17,7 @@ __all__ = [
     "register_model",
     "registered_models",
     "remove_model",
+    "size_of",
     "stored_tensors",
     "verify_model",
 ]

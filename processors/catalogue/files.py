@@ -36,6 +36,14 @@ def models_dir(installation: Installation) -> Path:
     return installation.data_dir / "models"
 
 
+def size_of(installation: Installation, digest: bytes) -> int:
+    """The bytes of a registered model's files, which is about what it takes in memory; 0 if it is not here."""
+    try:
+        return sum(path.stat().st_size for path in model_dir(installation, digest).iterdir())
+    except OSError:
+        return 0
+
+
 @contextmanager
 def incoming(installation: Installation) -> Iterator[Path]:
     """A folder beside the models for what comes in, gone afterwards; what killed commands left is swept first."""

@@ -18,6 +18,8 @@ from tensorguard.crypto.memory import harden_process
 from tensorguard.errors import TensorGuardError
 
 from processors.channel import ChannelClient
+from processors.placement.standing import Standing
+from processors.trainer.announcing import Announcements, ExchangeAnnouncer
 from processors.trainer.device import prepare
 from processors.trainer.settings import Settings
 from processors.trainer.suspects import Suspects
@@ -53,8 +55,21 @@ def _train(
 ) -> None:
     settings = Settings.of(installation.settings)
     prepare(settings.compute)
-    with closing(Tracing.to(installation.settings.otlp_endpoint, TRAINER)) as tracing:
-        Worker(installation, channel, worker, stop, settings, tracing=tracing, suspects=suspects).run()
+    standing = Standing(worker, installation.clock(), memory=settings.memory)
+    with (
+        closing(Tracing.to(installation.settings.otlp_endpoint, TRAINER)) as tracing,
+        Announcements(ExchangeAnnouncer(channel), standing) as announcements,
+    ):
+        Worker(
+            installation,
+            channel,
+            worker,
+            stop,
+            settings,
+            tracing=tracing,
+            suspects=suspects,
+            announcements=announcements,
+        ).run()
 
 
 def _parent_gone(suspects: Suspects) -> None:

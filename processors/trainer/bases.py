@@ -34,6 +34,13 @@ class Bases:
     def __len__(self) -> int:
         return len(self._loaded)
 
+    def sizes(self) -> dict[str, int]:
+        """The bytes of each base model in memory, by its manifest digest in hex."""
+        found: dict[str, int] = {}
+        for (digest, _), base in self._loaded.items():
+            found[digest.hex()] = found.get(digest.hex(), 0) + base.nbytes
+        return found
+
     def get(self, manifest_digest: bytes, dtype: str = "float32", wanted: Collection[Key] = ()) -> SharedBase:
         """A base model, its weights as numbers of a type.
 

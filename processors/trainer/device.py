@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from tensorguard.errors import UsageError
@@ -48,3 +49,28 @@ def prepare(compute: Compute) -> None:
         os.environ.setdefault(_CUBLAS, ":4096:8")
         torch.use_deterministic_algorithms(mode=True)
         torch.backends.cudnn.benchmark = False
+
+
+def memory_of(name: str, trainers: int = 1) -> int:
+    """The bytes that each of so many trainers may use: its part of the device's memory, or of this machine's.
+
+    Raises:
+        UsageError: this machine has no such device.
+    """
+    device = device_of(name)
+    total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else machine_bytes()
+    return int(total) // trainers
+
+
+def machine_bytes(groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """The memory that the processes of this container or machine may use together, in bytes."""
+    limits = [_limit(groups / name) for name in ("memory.max", "memory/memory.limit_in_bytes")]
+    return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *filter(None, limits)])
+
+
+def _limit(path: Path) -> int | None:
+    """What a control group is held to; None without a limit, or without such a file."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None

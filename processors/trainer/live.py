@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +14,7 @@ from processors.trainer.errors import OperationFailedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from processors.placement.standing import Standing
     from processors.trainer.base_model import SharedBase
     from processors.trainer.bases import Bases, Key
     from processors.trainer.replay import Replay
@@ -47,6 +48,11 @@ class LiveRun:
         if self.stopped or self.replay is not None:
             return None
         return next((op for op in self.view.pending.values() if op.op_seq > self.executed), None)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything may still come of it."""
+        return not self.view.closed or bool(self.view.pending)
 
     @property
     def ready(self) -> bool:
@@ -84,6 +90,13 @@ def levels(runs: Iterable[LiveRun], adapters: Adapters) -> dict[str, float]:
     return {"adapters": held, "base_models": adapters.bases, "device_bytes": device_bytes}
 
 
+def standing_of(before: Standing, runs: Iterable[LiveRun], adapters: Adapters) -> Standing:
+    """How a trainer stands now, by the runs that it holds; what does not change is as it was ``before``."""
+    held, bases = list(runs), adapters.sizes()
+    used = sum(bases.values()) + sum(run.adapter.nbytes for run in held if run.adapter is not None)
+    return replace(before, bases=bases, used=used, runs=sum(run.wanted for run in held))
+
+
 class Adapters:
     """Brings a run's adapter to its newest durable state. ``open_runs`` gives the runs whose base model is wanted."""
 
@@ -99,6 +112,10 @@ class Adapters:
     def bases(self) -> int:
         """How many base models are in memory."""
         return len(self._bases)
+
+    def sizes(self) -> dict[str, int]:
+        """The bytes of each base model in memory, by its manifest digest in hex."""
+        return self._bases.sizes()
 
     def of(self, live: LiveRun) -> Adapter:
         """A run's adapter: as it is in memory, else restored from the newest durable state, else fresh from its seed.

@@ -15,16 +15,17 @@ import structlog
 from processors.batches.inputs import BlobInputStore
 from processors.batches.results import BlobResultStore
 from processors.errors import ChannelClosedError
+from processors.placement.roster import ANNOUNCE_SECONDS
 from processors.trainer.automatic import AutomaticCheckpoints
 from processors.trainer.bases import Bases
 from processors.trainer.beside import Beside
 from processors.trainer.checkpoints import Checkpoints
 from processors.trainer.failures import WORKER_KILLED, failure
-from processors.trainer.live import Adapters, LiveRun, levels
+from processors.trainer.live import Adapters, LiveRun, levels, standing_of
 from processors.trainer.operations import Operations
 from processors.trainer.outbox import Outbox, Outcome, outcome_of
-from processors.trainer.placement import make_room
 from processors.trainer.replay import Replay
+from processors.trainer.residence import make_room
 from processors.trainer.runs import Runs, RunView
 from processors.trainer.sample_turns import SampleTurns
 from processors.trainer.samples import Samples
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from processors.base import Recorded
     from processors.channel import ChannelClient
+    from processors.trainer.announcing import Announcements
     from processors.trainer.runs import Pending
     from producers.installation import Installation
     from producers.telemetry.traces import Tracing
@@ -68,6 +70,7 @@ class Worker:
         seconds: Callable[[], float] = time.monotonic,
         tracing: Tracing | None = None,
         suspects: Suspects | None = None,
+        announcements: Announcements | None = None,
     ) -> None:
         engine = installation.engine()
         self._worker = worker
@@ -83,7 +86,7 @@ class Worker:
         self._turns = Turns()
         self._checkpoints = Checkpoints.of(installation)
         bases = Bases(installation, self._settings.compute)
-        adapters = Adapters(bases, self._checkpoints, self._runs, self._open_runs)
+        self._adapters = adapters = Adapters(bases, self._checkpoints, self._runs, self._open_runs)
         self._beside = Beside(channel, BlobInputStore.of(installation), BlobResultStore.of(installation))
         self._operations = Operations(adapters, self._checkpoints, self._beside, self._clock)
         self._samples = Samples(self._operations, channel.stream, seconds, self._settings.sampling)
@@ -96,6 +99,8 @@ class Worker:
         self._stored: dict[tuple[str, str], list[bytes]] = {}
         self._suspects = suspects or Suspects(installation.data_dir / "run")
         self._mistaken = False
+        self._announcements = announcements
+        self._noted = (0.0, 0, 0)
         self._sampling = SampleTurns(
             self._samples,
             self._live.values(),
@@ -131,6 +136,7 @@ class Worker:
         self._catch_up()
         self._position.note(self._feed.positions)
         self._watch.tell()
+        self._note_standing()
         self._automatic.start_due(self._live.values())
         if self._outbox.full:
             self._wait()
@@ -144,6 +150,15 @@ class Worker:
             self._sampling.advance()
         else:
             self._wait()
+
+    def _note_standing(self) -> None:
+        """Let it be announced how this trainer stands, when that has changed, or may have."""
+        at, runs, bases = self._noted
+        now, standing = self._seconds(), (len(self._live), self._adapters.bases)
+        if self._announcements is None or (standing == (runs, bases) and now < at + ANNOUNCE_SECONDS):
+            return
+        self._noted = (now, *standing)
+        self._announcements.note(standing_of(self._announcements.standing, self._live.values(), self._adapters))
 
     def _wait(self) -> None:
         if not self._feed.wait(WAIT_SECONDS):
@@ -214,7 +229,7 @@ class Worker:
             live.stopped = False
 
     def _open_runs(self) -> Iterator[RunView]:
-        return (live.view for live in self._live.values() if not live.view.closed or live.view.pending)
+        return (live.view for live in self._live.values() if live.wanted)
 
     def _drop(self, outcome: Outcome, code: str) -> bool:
         """An outcome was not accepted: this worker's idea of the run is wrong, so it has none any more.

@@ -217,6 +217,27 @@ class Settings(KafkaSettings):
             "has none is then refused",
         ),
     ] = False
+    trainers: Annotated[
+        PositiveInt,
+        About((SERVER, TRAINER), "how many trainers a server starts. Runs are placed on them by base model and memory"),
+    ] = 1
+    trainer_memory_bytes: Annotated[
+        PositiveInt | None,
+        About(
+            (SERVER, TRAINER),
+            "bytes that a trainer may use for base models and adapters: runs go to others once nine tenths are in use. "
+            "Without it its part of the GPU's memory, or of the container's or the machine's",
+        ),
+    ] = None
+    lease_seconds: Annotated[
+        PositiveFloat,
+        Field(allow_inf_nan=False),
+        About(
+            (SERVER,),
+            "a trainer that is not heard of for so long loses its runs to others, if there are any. It says every two "
+            "seconds that it is there, so much less than 10 takes a busy one for lost",
+        ),
+    ] = 15.0
     max_adapters_in_memory: Annotated[
         PositiveInt,
         About((TRAINER,), "runs whose adapter stays in memory; the ones idle longest are moved out beyond that"),

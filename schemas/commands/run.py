@@ -30,10 +30,11 @@ class CreateRun(Command):
 
 @dataclass(frozen=True, slots=True)
 class GrantLease(Command):
-    """Let one worker report the outcomes of a run."""
+    """Let one worker report the outcomes of a run, in place of the lease ``former_epoch`` if that is given."""
 
     run_id: str
     worker: str
+    former_epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

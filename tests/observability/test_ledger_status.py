@@ -11,7 +11,8 @@ import pytest
 from tensorguard.cli.main import run
 
 from api.observability.ledger import PROCESSORS, Epoch, look
-from processors.dispatcher import Dispatcher
+from processors.placement.dispatcher import Dispatcher
+from processors.placement.roster import LocalRoster
 from processors.runners.embedded import EmbeddedRunner
 from producers.engines.port import Append, Commit, Quarantined
 from producers.positions import PositionFile
@@ -84,7 +85,7 @@ def test_views_of_another_version_are_no_views(ledger: Ledger) -> None:
 
 def test_a_processor_that_runs_says_how_far_it_has_read(ledger: Ledger) -> None:
     stop = threading.Event()
-    runner = EmbeddedRunner(ledger.installation, ledger.engine, [Dispatcher("w1")])
+    runner = EmbeddedRunner(ledger.installation, ledger.engine, [Dispatcher(LocalRoster())])
     noted, note = threading.Event(), runner._position.note
 
     def telling(positions: dict[str, int]) -> None:

@@ -16,7 +16,9 @@ from processors.batches.inputs import BlobInputStore
 from processors.batches.results import BlobResultStore
 from processors.catalogue import register_model
 from processors.channel import ChannelClient, SideChannel, pack_input
-from processors.dispatcher import Dispatcher
+from processors.placement.dispatcher import Dispatcher
+from processors.placement.roster import LocalRoster
+from processors.placement.standing import Standing
 from processors.runners.embedded import EmbeddedRunner
 from producers.deciders.run import evolve
 from producers.feed import Feed
@@ -53,7 +55,8 @@ class TinyPlatform:
         self.channel = SideChannel()
         self.inputs = BlobInputStore.of(self.installation)
         self.results = BlobResultStore.of(self.installation)
-        self.dispatcher = Dispatcher()
+        self.channel.roster = self.roster = LocalRoster(lease_seconds=3600.0)
+        self.dispatcher = Dispatcher(self.roster)
         self.gateway = self.installation.producer("gateway")
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -97,7 +100,7 @@ class TinyPlatform:
         worker = Worker(self.installation, client, name, stop, Settings(**settings))
         thread = threading.Thread(target=worker.run, daemon=True)
         thread.start()
-        self.dispatcher.assign(name)
+        self.assign(name)
         assert connection.ready.wait(PATIENCE)
         try:
             yield name
@@ -105,6 +108,12 @@ class TinyPlatform:
             stop.set()
             thread.join(PATIENCE)
             client.close()
+
+    def assign(self, worker: str) -> None:
+        """Let one worker alone be there, and have every run."""
+        for standing in self.roster.standings():
+            self.roster.leave(standing.worker)
+        self.roster.announce(Standing(worker))
 
     def revoke(self, role: str) -> None:
         """Have the authority revoke a producer of the tenant."""

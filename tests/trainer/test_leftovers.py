@@ -91,7 +91,7 @@ def test_a_worker_whose_outcomes_come_too_late_ends_and_its_run_goes_on_with_the
     worker = Worker(late, client, "late", threading.Event(), Settings(**SLOW))  # type: ignore[arg-type]  # ints and floats
     thread = threading.Thread(target=worker.run, daemon=True)
     thread.start()
-    platform.dispatcher.assign("late")
+    platform.assign("late")
     run = platform.create_run("r1")
     platform.wait_for_lease("r1", "late")
     run.forward_backward(ROWS)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from processors.dispatcher import worker_id
+from processors.placement.standing import worker_id
 from schemas import events as e
 from tests.support.tiny_platform import PATIENCE, TinyPlatform
 
@@ -34,7 +34,7 @@ def trainer(platform: TinyPlatform) -> Iterator[tuple[subprocess.Popen[bytes], C
     arguments = ["--data-dir", str(platform.installation.data_dir), "--worker-id", worker, "--channel-fd", str(fd)]
     with subprocess.Popen([sys.executable, "-m", "processors.trainer", *arguments], pass_fds=(fd,)) as process:
         connection.child.close()
-        platform.dispatcher.assign(worker)
+        platform.assign(worker)
         try:
             assert connection.ready.wait(PATIENCE)
             yield process, connection

@@ -98,7 +98,7 @@ def test_what_waits_keeps_its_futures(platform: TinyPlatform) -> None:
     with platform.worker(**SLOW):
         run = platform.create_run("waiting", batch_retention=SEALED)
         run.train(seed=1, steps=2)
-        platform.dispatcher.assign("a-worker-that-never-comes")
+        platform.assign("a-worker-that-never-comes")
         platform.wait_for_lease("waiting", "a-worker-that-never-comes")
         waiting = [operation(run) for operation in SCENARIO[:3]]
         with platform.worker(**SLOW):
@@ -130,7 +130,7 @@ def test_a_replay_that_is_cut_short_is_begun_again(platform: TinyPlatform) -> No
         run = platform.create_run("thrice", batch_retention=SEALED)
         _do(run, SCENARIO[:7])
         for name in ("first", "second", "third"):
-            platform.dispatcher.assign(name)
+            platform.assign(name)
             platform.wait_for_lease("thrice", name)
         with platform.worker(**SLOW):
             _do(run, SCENARIO[7:])

@@ -8,7 +8,7 @@ import pytest
 
 from processors.trainer.compute import forward_backward, optim_step
 from processors.trainer.live import LiveRun
-from processors.trainer.placement import make_room
+from processors.trainer.residence import make_room
 from processors.trainer.runs import RunView
 from processors.trainer.turns import Turns
 from schemas import events as e

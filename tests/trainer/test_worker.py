@@ -95,7 +95,7 @@ def test_a_worker_that_dies_loses_what_was_not_durable_and_says_so(platform: Tin
         run = platform.create_run("r1")
         saved = run.outcome(run.save_state("first"))
         lost = run.train(seed=1, steps=2)
-        platform.dispatcher.assign("another-worker")
+        platform.assign("another-worker")
         lease = platform.wait_for_lease("r1", "another-worker")
         waiting = run.forward_backward(ROWS)
     rolled_back = platform.wait_for("r1", lambda event: isinstance(event, e.RunRolledBack))

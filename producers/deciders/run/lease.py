@@ -19,6 +19,8 @@ def grant(state: RunState, command: c.GrantLease, _ctx: Context) -> Decision:
     """
     if state.idle():
         return Rejected("run_closed", "The run is closed and has nothing left to do.")
+    if command.former_epoch is not None and (refusal := _for_nothing(state, command)):
+        return refusal
     durable = state.durable
     granted = e.RunLeaseGranted(
         command.run_id, command.worker, state.lease_epoch + 1, durable.artifact, durable.step, durable.op_seq
@@ -26,6 +28,18 @@ def grant(state: RunState, command: c.GrantLease, _ctx: Context) -> Decision:
     if state.sealed or state.lease_epoch == 0 or not (state.pending or state.undurable):
         return (granted,)
     return (granted, _lost(state))
+
+
+def _for_nothing(state: RunState, command: c.GrantLease) -> Rejected | None:
+    """Whether the run has moved on since its grant was thought of, or would be taken from its worker to give it back.
+
+    A grant that names no former lease goes through whatever the run's is: older ledgers have such.
+    """
+    if command.former_epoch != state.lease_epoch:
+        return Rejected("stale_lease", f"The run's lease is number {state.lease_epoch}.")
+    if command.worker == state.worker:
+        return Rejected("already_exists", "The worker holds this run.")
+    return None
 
 
 def replayed(state: RunState, command: c.RecordReplay, ctx: Context) -> Decision:
