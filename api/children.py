@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from processors.trainer.tuning import TUNING
+from producers import logs
 from producers.sequencer.process import GIVEN_UP
 from producers.settings import child_environment
 
@@ -28,13 +29,15 @@ NO_PROGRESS_BARS = {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 log = structlog.get_logger(__name__)
 
 
-def spawn(process: str, module: str, *arguments: str, pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
-    """Start a module on a leash, with the secrets that such a process reads.
+def spawn(
+    process: str, module: str, *arguments: str, name: str | None = None, pass_fds: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    """Start a module on a leash, with the secrets that such a process reads; its log lines have the name.
 
     The calling thread must live as long as the child: the kernel watches the thread.
     """
     command = [sys.executable, "-m", "api.leash", str(os.getpid()), module, *arguments]
-    environment = {**TUNING, **NO_PROGRESS_BARS, **child_environment(process)}
+    environment = {**TUNING, **NO_PROGRESS_BARS, **child_environment(process), logs.PROCESS: name or process}
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=tuple(pass_fds), env=environment)
 
 

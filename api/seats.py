@@ -41,9 +41,8 @@ class TrainerSeat:
         try:
             fd = connection.child.fileno()
             where = ("--data-dir", str(self._installation.data_dir))
-            process = spawn(
-                TRAINER, "processors.trainer", *where, "--worker-id", worker, "--channel-fd", str(fd), pass_fds=(fd,)
-            )
+            words = (*where, "--worker-id", worker, "--channel-fd", str(fd))
+            process = spawn(TRAINER, "processors.trainer", *words, name=self.name, pass_fds=(fd,))
         except OSError:
             connection.close()
             raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tensorguard.errors import TensorGuardError
 
-from producers.locks import FileLock
+from api.roll import server_runs
 from producers.settings import child_environment
 from producers.settings.about import SIGNER
 
@@ -39,7 +39,7 @@ def sign_once(data_dir: Path) -> None:
     Raises:
         SigningError: the signer refused.
     """
-    if not _running(data_dir):
+    if not server_runs(data_dir):
         _call(data_dir, "--once")
 
 
@@ -51,7 +51,7 @@ def sign_at(data_dir: Path, log_url: str, *, locked: bool) -> None:
     Raises:
         SigningError: the signer refused.
     """
-    if locked or not _running(data_dir):
+    if locked or not server_runs(data_dir):
         _call(data_dir, "--once", {"TG_LOG_URL": log_url})
 
 
@@ -62,17 +62,9 @@ def rotate(data_dir: Path) -> None:
         ServerSignsError: a server runs.
         SigningError: the signer refused.
     """
-    if _running(data_dir):
+    if server_runs(data_dir):
         raise ServerSignsError("A running server holds the signer's keys.")
     _call(data_dir, "--rotate")
-
-
-def _running(data_dir: Path) -> bool:
-    lock = FileLock(data_dir / "run" / "sequencer.lock")
-    if not lock.try_acquire():
-        return True
-    lock.release()
-    return False
 
 
 def _call(data_dir: Path, mode: str, given: Mapping[str, str] | None = None) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 LEVEL = "TG_LOG_LEVEL"
+PROCESS = "TG_PROCESS"
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 
 
@@ -27,7 +28,8 @@ def configure(default: int = logging.INFO) -> None:
     """Send structlog's and the standard library's logs to stderr; call it once a process.
 
     ``TG_LOG_LEVEL`` says from which level on. It is read here, before any other setting, since reading those may have
-    to be logged; that then refuses a level that there is not.
+    to be logged; that then refuses a level that there is not. ``TG_PROCESS`` is the name that a supervisor gave to the
+    process: lines of several that write to one stderr are told apart by it.
     """
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, *_processors(), structlog.processors.JSONRenderer()],
@@ -70,8 +72,14 @@ def _processors() -> Sequence[Any]:
     return (
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *([_named(os.environ[PROCESS])] if PROCESS in os.environ else ()),
         place_of_exception,
     )
+
+
+def _named(process: str) -> Any:
+    """Say in every line which of a server's processes it is of."""
+    return lambda _logger, _method, event: {**event, "process": process}
 
 
 def place_of_exception(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -34,6 +34,7 @@ def run(data_dir: DataDir, *, as_json: AsJson = False) -> None:
 def _findings(data_dir: Path) -> Iterator[Finding]:
     from api.doctor import installation, machine, software  # noqa: PLC0415 -- light start
     from api.doctor.findings import failed, looked_at, ok, warning  # noqa: PLC0415
+    from api.roll import server_runs  # noqa: PLC0415
     from producers.clock import system_clock  # noqa: PLC0415
     from producers.settings import SettingsError, read, unknown  # noqa: PLC0415
 
@@ -46,24 +47,12 @@ def _findings(data_dir: Path) -> Iterator[Finding]:
         yield warning("settings", f"{name} is set, and no setting has that name.", "Correct or unset it.")
     given = sum(source != "default" for source in setup.sources.values())
     yield ok("settings", f"{given} are set, and can be used.")
-    runs = _server_runs(data_dir)
+    runs = server_runs(data_dir)
     settings = setup.settings
     yield from looked_at("machine", lambda: machine.look(data_dir, settings, server_runs=runs))
     yield from looked_at("libraries", lambda: software.look(settings))
     look = installation.look
     yield from looked_at("installation", lambda: look(data_dir, settings, system_clock, server_runs=runs))
-
-
-def _server_runs(data_dir: Path) -> bool:
-    from producers.locks import FileLock  # noqa: PLC0415 -- light start
-
-    path = data_dir / "run" / "sequencer.lock"
-    if not path.exists():
-        return False
-    lock = FileLock(path)
-    free = lock.try_acquire()
-    lock.release()
-    return not free
 
 
 def _print(finding: Finding) -> None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from tensorguard.ledger.errors import LedgerError
 from tensorguard.ledger.record import decode_meta, decode_record
 
-from producers.locks import is_locked
 from producers.moving.survey import moved_to
 from producers.positions import readers
+from producers.sequencer.lock import sequencer_runs
 from projections.errors import ProjectionError
 from projections.watermarks import watermarks
 from schemas.codec import event_schema
@@ -102,7 +102,7 @@ def look(installation: Installation, engine: LogEngine) -> LedgerStanding:
     """How things stand. Heads are taken first, so that a reader that goes on meanwhile is not behind for that."""
     sizes = dict(sorted(engine.sizes().items()))
     chains = tuple(_chain(engine, chain, size) for chain, size in sizes.items())
-    runs_here = is_locked(installation.data_dir / "run" / "sequencer.lock")
+    runs_here = sequencer_runs(installation.data_dir)
     return LedgerStanding(
         epochs=tuple(_epochs(engine.epoch(), chains)),
         sequencer_runs=runs_here if runs_here or installation.settings.embedded else None,

@@ -67,9 +67,9 @@ class SequencerLock:
         self._bells.close()
 
 
-def sequencer_runs(data_dir: Path, partitions: int) -> bool:
-    """Whether somebody decides on this data dir, alone or one of so many partitions."""
-    return any(is_locked(_path(data_dir, partition)) for partition in (None, *range(partitions)))
+def sequencer_runs(data_dir: Path) -> bool:
+    """Whether somebody decides on this data dir, alone or a partition."""
+    return any(is_locked(path) for path in (data_dir / "run").glob("sequencer*.lock"))
 
 
 def _path(data_dir: Path, partition: int | None = None) -> Path:

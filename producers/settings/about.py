@@ -24,6 +24,7 @@ class About:
 ELSEWHERE: dict[str, str] = {
     "TG_TINKER_BASE_URL": "where the `tg_tinker` SDK and `tg-tinker` find the server",
     "TG_TINKER_API_KEY": "their API key; a secret",
+    "TG_PROCESS": "how a process is called in its log lines: a server sets it for each of its children",
     "TG_CACHE": "where `deploy/` keeps the servers that it fetches; `~/.cache/tensorguard` without it",
     "TG_KAFKA_HEAP": "for `deploy/kafka/start`: the broker's memory; `384m` without it",
     "TG_REGISTRY_HEAP": "for `deploy/registry/start`: the registry's memory; `256m` without it",

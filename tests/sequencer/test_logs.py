@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from producers.logs import PROCESS
 from tests.support.ledgers import ROOT, python
 
 CANARY = "the prompt of a tenant"
@@ -81,6 +84,12 @@ def test_an_exception_that_ends_a_thread_or_the_process_is_logged_so_too() -> No
         ("uncaught", "ValueError"),
     ]
     assert CANARY not in out
+
+
+def test_every_line_names_the_process_that_a_supervisor_has_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PROCESS, "sequencer-1")
+    out, _ = python(f"import sys; sys.stderr = sys.stdout\n{LOG_TWO_EXCEPTIONS}", CANARY).communicate(timeout=20)
+    assert [json.loads(line)["process"] for line in out.splitlines()] == ["sequencer-1"] * 3
 
 
 def test_there_is_one_place_that_sets_logging_up() -> None:
