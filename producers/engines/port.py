@@ -145,8 +145,11 @@ class LogEngine(LogReader, Protocol):
         A chain that is not open yet has one as well: no two writers may open it.
         """
 
-    def intake(self, after: int, limit: int) -> Sequence[IntakeEntry]:
-        """Entries behind a position, oldest first."""
+    def intake(self, after: int, limit: int, *, complete: bool = True) -> Sequence[IntakeEntry]:
+        """Entries behind a position, oldest first: all that were taken in before this call, up to the limit.
+
+        Not ``complete``: those that are at hand. :meth:`wait_intake` tells when there are some.
+        """
 
     def intake_position(self) -> int:
         """The position up to which everything is decided."""

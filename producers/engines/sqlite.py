@@ -134,7 +134,7 @@ class SqliteEngine:
         """The partition of the intake that a chain's commands go to: there is one alone."""
         return 0
 
-    def intake(self, after: int, limit: int) -> Sequence[IntakeEntry]:
+    def intake(self, after: int, limit: int, *, complete: bool = True) -> Sequence[IntakeEntry]:  # noqa: ARG002 -- it always is
         """Entries behind a position, oldest first."""
         query = "SELECT position, data FROM intake WHERE position > ? ORDER BY position LIMIT ?"
         with self._store.reading() as db:

@@ -47,8 +47,9 @@ class Founder:
 class Batch:
     """The effects of a run of intake entries, gathered until they are committed together.
 
-    ``fold_of`` gives the committed fold of a chain, ``reply_of`` a committed reply by command id and chain,
-    ``time_after`` the time of a record that follows one of a given time.
+    ``fold_of`` gives the fold of a chain and ``reply_of`` the reply by command id and chain that it builds upon,
+    ``time_after`` the time of a record that follows one of a given time. ``behind``: the position of the intake that
+    the first entry follows; ``position``: that of the last one taken. ``began``: nanoseconds since the epoch.
     """
 
     writer: Writer
@@ -56,12 +57,14 @@ class Batch:
     fold_of: Callable[[str], ChainFold]
     reply_of: Callable[[bytes, str], Reply | None]
     time_after: Callable[[int], int]
+    behind: int = 0
+    began: int = 0
     drafts: dict[str, ChainFold] = field(default_factory=dict)
     replies: dict[tuple[bytes, str], Reply] = field(default_factory=dict)
     decided: list[Decided] = field(default_factory=list)
     _records: defaultdict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     _quarantined: list[Quarantined] = field(default_factory=list)
-    _position: int | None = None
+    position: int | None = None
 
     def take(self, entry: IntakeEntry) -> None:
         """Decide one entry. Whatever goes wrong with it alone ends in quarantine.
@@ -76,7 +79,7 @@ class Batch:
         except Exception as error:  # noqa: BLE001 -- whatever one entry raises, it must not block the others
             # The type alone: the text of an unexpected error may quote what it choked on.
             self._quarantine(entry, type(error).__name__)
-        self._position = entry.position
+        self.position = entry.position
 
     def settle(self, data: bytes) -> None:
         """Decide a command that never was in the intake.
@@ -87,10 +90,16 @@ class Batch:
         """
         self._judge(judge.present(data))
 
+    def build_upon(self, fold_of: Callable[[str], ChainFold], reply_of: Callable[[bytes, str], Reply | None]) -> None:
+        """Build upon other folds and replies: those that say the same, once what was under way is committed."""
+        self.fold_of, self.reply_of = fold_of, reply_of
+        for chain, draft in self.drafts.items():
+            draft.rebase(fold_of(chain))
+
     def commit(self) -> Commit:
         """All effects, for the engine."""
         appends = [Append(chain, self.fold_of(chain).head.size, records) for chain, records in self._records.items()]
-        return Commit(self.writer.epoch, appends, tuple(self.replies.values()), self._position, self._quarantined)
+        return Commit(self.writer.epoch, appends, tuple(self.replies.values()), self.position, self._quarantined)
 
     def _decide(self, data: bytes) -> None:
         try:

@@ -88,6 +88,10 @@ class ChainFold:
         self.head = draft.head
         self.streams.update(draft.streams)
 
+    def rebase(self, below: ChainFold) -> None:
+        """Stand upon another fold that says the same as the one below: so no draft outlives its adoption."""
+        self._below = below
+
     def _stream(self, name: str) -> Stream:
         fold: ChainFold | None = self
         while fold is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,20 +14,21 @@ from producers.deciders.registry import PLATFORM
 from producers.engines.errors import EngineError, FencedError, StorageFullError
 from producers.errors import ForeignChainError
 from producers.home import read_home
-from producers.logs import place_of
-from producers.sequencer import snapshot
+from producers.sequencer.ahead import CommitUnderWay
 from producers.sequencer.batch import Batch, Founder
 from producers.sequencer.fold import ChainFold
+from producers.sequencer.limits import Limits
 from producers.sequencer.memory import DecisionMemory
-from producers.sequencer.observing import Round
+from producers.sequencer.observing import Round, tell
 from producers.sequencer.place import Place
 from producers.sequencer.recover import recover
 from producers.sequencer.seal import Writer
+from producers.sequencer.snapshot import Snapshots
 from producers.sequencer.timekeeper import Timekeeper
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from producers.clock import Clock
     from producers.engines.port import LogEngine, Reply
@@ -36,26 +37,16 @@ if TYPE_CHECKING:
     from producers.sequencer.observing import Observer
 
 _log = structlog.get_logger("sequencer")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Entries per micro-batch; records between snapshots; seconds of waiting when idle and when storage is full.
-
-    A chain of more streams than ``snapshot_every`` has as many records between its snapshots as it has streams: what a
-    snapshot costs grows with them, so what snapshots cost per record does not.
-    """
-
-    batch: int = 1024
-    snapshot_every: int = 10_000
-    idle_seconds: float = 0.5
-    full_seconds: float = 1.0
+_SLICE = 128
+"""So many entries are decided before a look at whether the commit under way has ended."""
+_GLANCE_SECONDS = 0.002
 
 
 class Sequencer:
     """The one writer. Whoever drives it holds the ``SequencerLock``; the epoch fences it if that ever fails.
 
     Only what is committed enters its folds, so a commit that fails changes nothing and the entries are decided again.
+    While it runs, the next micro-batch is decided upon the one that is being written, and falls with it.
 
     It refuses a ledger that was moved away from its ``place``. For who moves it, :meth:`decide` works there, no more.
     """
@@ -85,7 +76,7 @@ class Sequencer:
         self._ended: LedgerMovedError | None = None
         self._writer: Writer | None = None
         self._folds: dict[str, ChainFold] = {}
-        self._snapshots: dict[str, int] = {}
+        self._snapshots = Snapshots(engine)
         self._memory = DecisionMemory(engine)
 
     @classmethod
@@ -137,7 +128,7 @@ class Sequencer:
         recovered = {chain: recover(self._engine, chain, memory.noting(chain)) for chain in owned}
         self._memory = memory
         self._folds = {chain: fold for chain, (fold, _) in recovered.items()}
-        self._snapshots = {chain: covered for chain, (_, covered) in recovered.items()}
+        self._snapshots = Snapshots(self._engine, {chain: covered for chain, (_, covered) in recovered.items()})
         self._ended = self._place.check(self._with_platform())
         writer = Writer(self._name, self._above_all(epoch))
         newest = max((fold.head.recorded_at for fold in self._folds.values()), default=0)
@@ -173,15 +164,12 @@ class Sequencer:
         writer = self._writer or self.open()
         if self._ended is not None:
             raise self._ended
-        entries = self._engine.intake(self._engine.intake_position(), self._limits.batch)
-        if not entries:
-            return 0
-        began = time.time_ns()
         batch = self._batch(writer)
-        for entry in entries:
-            batch.take(entry)
-        self._commit(batch, began)
-        return len(entries)
+        taken = self._take(batch, self._limits.batch, complete=True)
+        if taken:
+            self._engine.commit(batch.commit())
+            self._committed(batch)
+        return taken
 
     def decide(self, commands: Sequence[bytes]) -> Sequence[Reply]:
         """Decide signed commands past the intake, in one commit; whoever moves the ledger does so.
@@ -193,52 +181,63 @@ class Sequencer:
             ClockError: the clock has leapt ahead.
         """
         writer = self._writer or self.open()
-        began = time.time_ns()
         batch = self._batch(writer)
         for command in commands:
             batch.settle(command)
         replies = tuple(batch.replies.values())
         for reply in replies:
             reply.raise_for_outcome()
-        self._commit(batch, began)
+        self._engine.commit(batch.commit())
+        self._committed(batch)
         self._ended = self._place.check(self._with_platform())
         return replies
 
-    def _batch(self, writer: Writer) -> Batch:
-        return Batch(writer, self._founder, self._fold_of, self._decision_on, self._time.now)
-
-    def _commit(self, batch: Batch, began: int) -> None:
-        self._engine.commit(batch.commit())
-        self._adopt(batch)
-        self._memory.add(batch.replies.values())
-        self._tell(batch, began)
-        self._take_snapshots(lambda fold: max(self._limits.snapshot_every, len(fold.streams)))
-
     def run(self, stop: threading.Event) -> None:
-        """Decide until told to stop; then leave snapshots behind.
+        """Decide until told to stop, each micro-batch while the one before is written; then leave snapshots behind.
 
         Raises:
             FencedError: a newer writer has the ledger: end the process.
             ClockError: the clock has leapt ahead.
         """
         self.reopen()
-        while not stop.is_set():
-            try:
-                if self.step() == 0 and not self._engine.wait_intake(
-                    self._engine.intake_position(), self._limits.idle_seconds
-                ):
-                    self._check_role()
-            except StorageFullError as error:
-                _log.error("storage_full", next_step=error.next_step)
-                stop.wait(self._limits.full_seconds)
+        with CommitUnderWay(self._engine.commit) as under_way:
+            while not stop.is_set():
+                try:
+                    self._advance(under_way)
+                except StorageFullError as error:
+                    _log.error("storage_full", next_step=error.next_step)
+                    stop.wait(self._limits.full_seconds)
+            with suppress(StorageFullError):  # Its entries stay in the intake.
+                self._settle(under_way)
         self.close()
 
-    def _check_role(self) -> None:
-        """Whether the role is still this writer's: one that is never asked to write would not notice.
+    def _advance(self, under_way: CommitUnderWay) -> None:
+        """Fill a micro-batch for as long as the one before is being written, then have it written as well.
+
+        If that one fails, what was decided upon it goes with it: its entries are decided again.
+        """
+        writer = self._writer or self.open()
+        if self._ended is not None:
+            raise self._ended
+        batch = self._batch(writer, under_way.batch)
+        try:
+            self._fill(batch, under_way)
+        finally:
+            was_under_way = self._settle(under_way)
+        if batch.position is not None:
+            batch.build_upon(self._fold_of, self._decision_on)
+            under_way.begin(batch)
+        elif not was_under_way:
+            self._idle()
+
+    def _idle(self) -> None:
+        """Wait for a command; while there is none, look whether the role is still this writer's.
 
         Raises:
-            FencedError: it is not.
+            FencedError: it is not: one that is never asked to write would not notice.
         """
+        if self._engine.wait_intake(self._engine.intake_position(), self._limits.idle_seconds):
+            return
         try:
             newest = self._engine.epoch()
         except EngineError:  # who cannot be reached cannot say so, and nothing is asked for meanwhile
@@ -246,9 +245,53 @@ class Sequencer:
         if newest > self.epoch:
             raise FencedError(f"The writer of epoch {self.epoch} is fenced by that of epoch {newest}.")
 
+    def _fill(self, batch: Batch, under_way: CommitUnderWay) -> None:
+        left = self._limits.batch
+        while left > 0:
+            taken = self._take(batch, min(left, _SLICE), complete=False)
+            left -= taken
+            if under_way.done(0.0 if taken else _GLANCE_SECONDS):
+                return
+
+    def _take(self, batch: Batch, limit: int, *, complete: bool) -> int:
+        """Decide so many entries more, at most; how many there were."""
+        after = batch.behind if batch.position is None else batch.position
+        entries = self._engine.intake(after, limit, complete=complete)
+        for entry in entries:
+            batch.take(entry)
+        return len(entries)
+
+    def _batch(self, writer: Writer, before: Batch | None = None) -> Batch:
+        """An empty micro-batch that builds upon what is committed, and upon the one before, if that is under way."""
+        behind = self._engine.intake_position() if before is None or before.position is None else before.position
+        batch = Batch(writer, self._founder, self._fold_of, self._decision_on, self._time.now, behind, time.time_ns())
+        if before is not None:
+            batch.build_upon(
+                lambda chain: before.drafts.get(chain) or self._fold_of(chain),
+                lambda command_id, chain: (
+                    before.replies.get((command_id, chain)) or self._decision_on(command_id, chain)
+                ),
+            )
+        return batch
+
+    def _settle(self, under_way: CommitUnderWay) -> bool:
+        """Wait until nothing is being written any more; whether anything was."""
+        batch = under_way.settle()
+        if batch is not None:
+            self._committed(batch)
+        return batch is not None
+
+    def _committed(self, batch: Batch) -> None:
+        for chain, draft in batch.drafts.items():
+            if draft.head.size:
+                self._folds.setdefault(chain, ChainFold(chain)).adopt(draft)
+        self._memory.add(batch.replies.values())
+        tell(self._observers, Round(batch.decided, batch.began, time.time_ns()))
+        self._snapshots.take(self._folds.values(), lambda fold: max(self._limits.snapshot_every, len(fold.streams)))
+
     def close(self) -> None:
         """Leave snapshots behind, so that the next start folds little."""
-        self._take_snapshots(lambda _: 1)
+        self._snapshots.take(self._folds.values(), lambda _: 1)
 
     def _owns(self, chain: str) -> bool:
         """Where one decides alone, chains are its own whatever partition they had in a ledger that was moved here."""
@@ -264,26 +307,3 @@ class Sequencer:
         if found is None and not self._owns(chain):
             raise ForeignChainError(f"Chain {chain!r} belongs to another partition of the intake.")
         return found or ChainFold(chain)
-
-    def _adopt(self, batch: Batch) -> None:
-        for chain, draft in batch.drafts.items():
-            if draft.head.size:
-                self._folds.setdefault(chain, ChainFold(chain)).adopt(draft)
-
-    def _tell(self, batch: Batch, began: int) -> None:
-        told = Round(batch.decided, began, time.time_ns())
-        for observer in self._observers:
-            try:
-                observer.committed(told)
-            except Exception as error:  # noqa: BLE001 -- what only watches must not stop the writer
-                _log.error("observer_failed", observer=type(observer).__name__, **place_of(error))
-
-    def _take_snapshots(self, every: Callable[[ChainFold], int]) -> None:
-        try:
-            for chain, fold in self._folds.items():
-                if fold.head.size - self._snapshots.get(chain, 0) >= every(fold):
-                    self._engine.save_snapshot(snapshot.take(fold))
-                    self._snapshots[chain] = fold.head.size
-        except StorageFullError:
-            # A snapshot only saves time at the next start.
-            _log.warning("snapshot_skipped", reason="storage_full")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from producers.engines.port import ACCEPTED
+from producers.logs import place_of
 from producers.telemetry.traces import Parent
 
 if TYPE_CHECKING:
@@ -48,6 +49,15 @@ class Observer(Protocol):
 
     def committed(self, batch: Round) -> None:
         """This is on the ledger now."""
+
+
+def tell(observers: Sequence[Observer], told: Round) -> None:
+    """Tell all of them; what only watches must not stop the writer."""
+    for observer in observers:
+        try:
+            observer.committed(told)
+        except Exception as error:  # noqa: BLE001 -- whatever it is
+            _log.error("observer_failed", observer=type(observer).__name__, **place_of(error))
 
 
 class DecisionLog:

@@ -8,14 +8,21 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from producers.deciders import registry
 from producers.deciders.snapshot import SnapshotError
+from producers.engines.errors import StorageFullError
 from producers.engines.port import Snapshot
 from producers.sequencer.fold import ChainFold, Head, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from importlib.resources.abc import Traversable
+
+    from producers.engines.port import LogEngine
+
+_log = structlog.get_logger("sequencer")
 
 
 @cache
@@ -74,3 +81,22 @@ def _fold(chain: str, value: dict[str, Any]) -> ChainFold:
         for name, (version, state) in value["streams"].items()
     }
     return ChainFold(chain, Head(size, bytes.fromhex(leaf), recorded_at, epoch), streams)
+
+
+class Snapshots:
+    """The snapshots of a writer's chains; ``covered`` maps a chain to the records that its newest one covers."""
+
+    def __init__(self, engine: LogEngine, covered: dict[str, int] | None = None) -> None:
+        self._engine = engine
+        self._covered = {} if covered is None else covered
+
+    def take(self, folds: Iterable[ChainFold], every: Callable[[ChainFold], int]) -> None:
+        """Keep one of each chain that has ``every`` records more than its newest one covers."""
+        try:
+            for fold in folds:
+                if fold.head.size - self._covered.get(fold.chain, 0) >= every(fold):
+                    self._engine.save_snapshot(take(fold))
+                    self._covered[fold.chain] = fold.head.size
+        except StorageFullError:
+            # A snapshot only saves time at the next start.
+            _log.warning("snapshot_skipped", reason="storage_full")

@@ -143,9 +143,9 @@ class KafkaEngine:
             known = self._state.partitions.get(chain)
         return hashed_partition(chain, self._config.partitions) if known is None else known
 
-    def intake(self, after: int, limit: int) -> Sequence[IntakeEntry]:
-        """Entries of this handle's partition behind a position, oldest first."""
-        return self._opened_intake().entries(after, limit)
+    def intake(self, after: int, limit: int, *, complete: bool = True) -> Sequence[IntakeEntry]:
+        """Entries of this handle's partition behind a position, oldest first; not ``complete``: those at hand."""
+        return self._opened_intake().entries(after, limit, complete=complete)
 
     def intake_position(self) -> int:
         """The position up to which everything is decided."""

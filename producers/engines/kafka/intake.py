@@ -143,13 +143,13 @@ class Intake:
         self._thread = threading.Thread(target=self._run, name="kafka-intake", daemon=True)
         self._thread.start()
 
-    def entries(self, after: int, limit: int) -> list[IntakeEntry]:
-        """Entries behind a position that are not decided yet: all that were taken in before this call.
+    def entries(self, after: int, limit: int, *, complete: bool = True) -> list[IntakeEntry]:
+        """Entries behind a position that are not decided yet: all that were taken in before, or those at hand.
 
         Raises:
             BrokerError: Kafka does not answer in time.
         """
-        if len(self._entries) < limit:
+        if complete and len(self._entries) < limit:
             self._catch_up(limit)
         with self._state.changed:
             self._trim()
