@@ -191,6 +191,7 @@ KINDS: dict[str, Kind] = {
         "It has effect: read it in a moment, or send it again with its Idempotency-Key.",
     ),
     "no_checkpoint": Kind(503, "Not signed yet", "Ask again in a moment: the signer is behind or not running."),
+    "exchange_unavailable": Kind(503, "The exchange does not answer", _AGAIN),
     "internal_error": Kind(500, "A fault of ours", _ASK),
 }
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from api import responses as r
     from api.vault import Vault
     from processors.batches.port import ResultStore
-    from processors.channel import SideChannel
+    from processors.exchange.port import Exchange
     from projections.models import Operation
     from projections.queries import Views
 
@@ -32,13 +32,13 @@ class Futures:
     def __init__(
         self,
         views: Views,
-        channel: SideChannel,
+        exchange: Exchange,
         results: ResultStore,
         vault: Vault,
         salt_of: Callable[[Operation], bytes | None],
     ) -> None:
         self._views = views
-        self._channel = channel
+        self._exchange = exchange
         self._results = results
         self._vault = vault
         self._salt_of = salt_of
@@ -93,7 +93,7 @@ class Futures:
     def _beside(self, operation: Operation) -> bytes | None:
         operation_id = bytes.fromhex(operation.operation_id)
         sealed = self._results.get(operation.chain, operation_id)
-        return sealed if sealed is not None else self._channel.result(operation_id)
+        return sealed if sealed is not None else self._exchange.result(operation_id)
 
     def _saved(self, operation: Operation) -> r.Result | None:
         artifact = self._views.artifact(operation.chain, (operation.result or {})["artifact_id"])

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from processors.batches.errors import InputDamagedError
-from processors.channel import unpack_input
+from processors.exchange.port import unpack_input
 
 if TYPE_CHECKING:
     from processors.batches.port import InputStore
-    from processors.channel import SideChannel
+    from processors.exchange.port import Exchange
     from projections.models import Operation
     from projections.queries import Views
 
@@ -23,9 +23,9 @@ SEALED = "sealed"
 class Inputs:
     """The inputs of all runs. Every method may be called from any thread."""
 
-    def __init__(self, views: Views, channel: SideChannel, store: InputStore) -> None:
+    def __init__(self, views: Views, exchange: Exchange, store: InputStore) -> None:
         self._views = views
-        self._channel = channel
+        self._exchange = exchange
         self._store = store
 
     def interval(self, tenant: str, run_id: str) -> int | None:
@@ -39,22 +39,23 @@ class Inputs:
         return _interval(operation) if operation is not None else None
 
     def keep(self, tenant: str, run_id: str, interval: int | None, operation_id: bytes, data: bytes) -> None:
-        """Keep an input (see :func:`processors.channel.pack_input`); a sealed one is durable when this returns.
+        """Keep an input (see :func:`processors.exchange.port.pack_input`); a sealed one is durable when this returns.
 
         Raises:
-            ChannelFullError: it is too large, or too much waits in memory.
+            ExchangeAwayError: a run that keeps its inputs in memory needs the hub, which does not answer.
+            ExchangeFullError: it is too large, or too much waits in memory.
             StorageFullError: there is no space left.
             InputDamagedError: the interval's key does not open; it may be about to be destroyed.
         """
         if interval is None:
-            self._channel.put_input(operation_id, data)
+            self._exchange.put_input(operation_id, data)
         else:
             self._store.put(tenant, run_id, interval, operation_id, data)
 
     def drop(self, tenant: str, run_id: str, interval: int | None, operation_id: bytes) -> None:
         """Forget the input of an operation that was not accepted."""
         if interval is None:
-            self._channel.drop_input(operation_id)
+            self._exchange.drop_input(operation_id)
         else:
             self._store.discard(tenant, run_id, interval, operation_id)
 

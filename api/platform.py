@@ -11,6 +11,7 @@ from api.futures import Futures
 from api.inputs import Inputs
 from api.observability.metrics import Metrics
 from api.observability.standing import Standing
+from api.observability.trainers import Trainers
 from api.paging import Cursors
 from api.quotas import QuotaLimits, Quotas
 from api.submission import Submission
@@ -19,7 +20,7 @@ from api.waiting import Waiters
 from processors.batches.inputs import BlobInputStore
 from processors.batches.results import BlobResultStore
 from processors.blobs.file import FileBlobStore
-from processors.channel import SideChannel
+from processors.exchange.hub import Hub
 from processors.exporter.store import ExportStore
 from processors.keys.file import FileKeyProvider
 from processors.retention import Retention
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from processors.batches.port import InputStore, ResultStore
+    from processors.exchange.port import Exchange
     from producers.engines.port import LogEngine
     from producers.sequencer.observing import Observer
     from producers.settings import Settings
@@ -71,7 +73,7 @@ class Platform:
     database: Engine
     projector: Projector
     views: Views
-    channel: SideChannel
+    exchange: Exchange
     inputs: InputStore
     results: ResultStore
     vault: Vault
@@ -91,7 +93,7 @@ class Platform:
         cls,
         data_dir: Path,
         *,
-        channel: SideChannel | None = None,
+        exchange: Exchange | None = None,
         limits: DoorLimits | None = None,
         quota_limits: QuotaLimits | None = None,
         tracing: Tracing | None = None,
@@ -107,16 +109,16 @@ class Platform:
         database = open_database(sqlite_url(installation.views_path))
         projector = Projector(engine, database)
         views = Views(database, projector.size)
-        channel, metrics, tracing = channel or SideChannel(), Metrics(), tracing or Tracing()
-        channel.listener = metrics
-        metrics.watch(Standing(engine, projector, views, channel, installation.data_dir))
+        exchange, metrics, tracing = exchange or Hub(), Metrics(), tracing or Tracing()
+        metrics.watch(Standing(engine, projector, views, installation.data_dir))
+        metrics.watch(Trainers(exchange))
         keys = FileKeyProvider.of(installation)
         keys.protect()
         blobs = FileBlobStore(installation.blobs_dir)
         vault, inputs = Vault(keys, blobs), BlobInputStore(blobs, keys)
         results = BlobResultStore(blobs, keys, installation.clock, installation.settings.result_ttl_seconds)
         quotas = Quotas(views, quota_limits or QuotaLimits.of(installation.settings))
-        waiting = Inputs(views, channel, inputs)
+        waiting = Inputs(views, exchange, inputs)
         submission = Submission(installation, engine, submitter, projector, views, waiting, vault, quotas, tracing)
         platform = cls(
             installation=installation,
@@ -125,12 +127,12 @@ class Platform:
             database=database,
             projector=projector,
             views=views,
-            channel=channel,
+            exchange=exchange,
             inputs=inputs,
             results=results,
             vault=vault,
             submission=submission,
-            futures=Futures(views, channel, results, vault, submission.salt_of),
+            futures=Futures(views, exchange, results, vault, submission.salt_of),
             exports=ExportStore.of(installation),
             gatekeeper=Gatekeeper(views, projector, installation.api_key_pepper()),
             waiters=Waiters(),

@@ -181,7 +181,7 @@ def evaluated(operation: Operation, data: bytes) -> r.ForwardResult:
 
 
 def samples(operation: Operation, data: bytes) -> r.SampleResult:
-    """A sample's result; ``data`` is what the trainer left in the side channel."""
+    """A sample's result; ``data`` is what the trainer left at the exchange."""
     asked = operation.parameters
     return r.SampleResult(
         samples=[r.Sample.model_validate(each) for each in json.loads(data)["samples"]],

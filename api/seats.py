@@ -1,4 +1,4 @@
-"""The trainers' seats: each start of one is a new worker with a connection of its own, on the roster from the start."""
+"""The trainers' seats: each start of one is a new worker, on the roster from the start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from producers.settings.about import TRAINER
 if TYPE_CHECKING:
     import subprocess
 
-    from processors.channel import Connection, SideChannel
+    from processors.exchange.hub import Hub
     from processors.placement.roster import Announcer
     from producers.installation import Installation
 
@@ -19,35 +19,25 @@ if TYPE_CHECKING:
 class TrainerSeat:
     """Where one of the trainers sits. It says to the roster at once that a trainer starts, and that it died."""
 
-    def __init__(self, number: int, installation: Installation, channel: SideChannel, roster: Announcer) -> None:
+    def __init__(self, number: int, installation: Installation, hub: Hub, roster: Announcer) -> None:
         self.name = f"trainer-{number}" if installation.settings.trainers > 1 else "trainer"
         self._installation = installation
-        self._channel = channel
+        self._hub = hub
         self._roster = roster
         self._producer = installation.producer("worker")
-        self._connection: Connection | None = None
         self._worker: str | None = None
 
     @property
     def ready(self) -> bool:
         """Whether its present trainer can execute operations."""
-        connection = self._connection
-        return connection is not None and connection.ready.is_set() and not connection.closed.is_set()
+        return self._worker is not None and self._hub.is_ready(self._worker)
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start a trainer."""
         worker = worker_id(self._producer)
-        connection = self._channel.connect()
-        try:
-            fd = connection.child.fileno()
-            where = ("--data-dir", str(self._installation.data_dir))
-            words = (*where, "--worker-id", worker, "--channel-fd", str(fd))
-            process = spawn(TRAINER, "processors.trainer", *words, name=self.name, pass_fds=(fd,))
-        except OSError:
-            connection.close()
-            raise
-        connection.child.close()
-        self._connection, self._worker = connection, worker
+        where = ("--data-dir", str(self._installation.data_dir))
+        process = spawn(TRAINER, "processors.trainer", *where, "--worker-id", worker, name=self.name)
+        self._worker = worker
         # At once, though it takes seconds to get ready: what clients send meanwhile waits under the new lease.
         self._roster.announce(Standing(worker, self._installation.clock(), memory=self._memory))
         return process
@@ -65,9 +55,9 @@ class TrainerSeat:
 class TrainerSeats:
     """As many seats as the settings ask for."""
 
-    def __init__(self, installation: Installation, channel: SideChannel, roster: Announcer) -> None:
+    def __init__(self, installation: Installation, hub: Hub, roster: Announcer) -> None:
         seats = range(installation.settings.trainers)
-        self._seats = [TrainerSeat(number, installation, channel, roster) for number in seats]
+        self._seats = [TrainerSeat(number, installation, hub, roster) for number in seats]
 
     @property
     def ready(self) -> bool:

@@ -30,7 +30,9 @@ from api.seats import TrainerSeats
 from api.serving import Doors, end_on_signals, listening, uvicorn_config
 from api.tls import tls_files
 from processors.catalogue import size_of
-from processors.channel import ChannelLimits, SideChannel
+from processors.exchange.hub import Hub
+from processors.exchange.limits import ExchangeLimits
+from processors.exchange.server import listening as exchange_listening
 from processors.placement.dispatcher import Dispatcher
 from processors.placement.roster import LocalRoster
 from processors.runners.embedded import EmbeddedRunner
@@ -77,13 +79,14 @@ def serve(data_dir: Path, settings: Settings) -> None:
         stack.enter_context(_only_server(data_dir))
         listener = stack.enter_context(listening(settings.host, settings.port))
         tracing = Tracing.to(settings.otlp_endpoint, SERVER)
-        limits = ChannelLimits(result_seconds=settings.result_ttl_seconds)
-        channel = SideChannel(limits, first_frame=time.time_ns() >> 10)
-        opened = Platform.open(data_dir, channel=channel, tracing=tracing)
+        limits = ExchangeLimits(result_seconds=settings.result_ttl_seconds)
+        hub = Hub(limits, first_frame=time.time_ns() >> 10)
+        stack.enter_context(exchange_listening(hub, data_dir))
+        opened = Platform.open(data_dir, exchange=hub, tracing=tracing)
         platform = stack.enter_context(contextlib.closing(opened))
         doors = Doors(uvicorn_config(platform, tls), platform.waiters.close)
         end_on_signals(doors)
-        _start_parts(stack, platform, doors)
+        _start_parts(stack, platform, hub, doors)
         stack.enter_context(_announced(data_dir, listener, "https" if tls else "http"))
         doors.run([listener])
         log.info("stopping")
@@ -92,7 +95,7 @@ def serve(data_dir: Path, settings: Settings) -> None:
     log.info("stopped")
 
 
-def _start_parts(stack: ExitStack, platform: Platform, doors: Doors) -> None:
+def _start_parts(stack: ExitStack, platform: Platform, hub: Hub, doors: Doors) -> None:
     """Threads and children, from the writer outwards; readiness asks each of them."""
     installation, engine = platform.installation, platform.engine
     sequencers = [
@@ -100,7 +103,7 @@ def _start_parts(stack: ExitStack, platform: Platform, doors: Doors) -> None:
         for sequencer in _sequencers(stack, platform)
     ]
     projector = Part("projector", platform.projector.run, doors.fail)
-    platform.channel.roster = roster = LocalRoster(installation.settings.lease_seconds)
+    hub.roster = roster = LocalRoster(installation.settings.lease_seconds)
     dispatcher = Dispatcher(roster, partial(size_of, installation))
     runner = Part("dispatcher", EmbeddedRunner(installation, engine, [dispatcher]).run, doors.fail)
     opened = threading.Event()
@@ -117,7 +120,7 @@ def _start_parts(stack: ExitStack, platform: Platform, doors: Doors) -> None:
     retention = Part("retention", retain, doors.fail)
     for part in (*sequencers, projector, Part("opening", open_platform_chain, doors.fail), runner, retention):
         stack.enter_context(part.running())
-    seats = TrainerSeats(installation, platform.channel, roster)
+    seats = TrainerSeats(installation, hub, roster)
     supervisor = _children(installation.data_dir, seats)
     platform.metrics.watch(Processes(supervisor.process_ids, supervisor.starts))
     supervisor.start()

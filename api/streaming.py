@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from starlette.concurrency import run_in_threadpool
+
+from processors.exchange.errors import ExchangeAwayError, ExchangeFullError
+from processors.exchange.readers import Silence
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from api import responses as r
     from api.futures import Futures
     from api.waiting import Waiters
-    from processors.channel import SideChannel
-    from processors.streams import StreamReader
+    from processors.exchange.port import Exchange, StreamReader
 
 KEEP_ALIVE_SECONDS = 15.0
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -23,9 +28,9 @@ GAP = b"event: gap\ndata: {}\n\n"
 class Listening:
     """One listener's way through a future's stream; ``last`` is the number of the last event that it has."""
 
-    def __init__(self, futures: Futures, channel: SideChannel, waiters: Waiters, tenant: str, future_id: str) -> None:
+    def __init__(self, futures: Futures, exchange: Exchange, waiters: Waiters, tenant: str, future_id: str) -> None:
         self._futures = futures
-        self._channel = channel
+        self._exchange = exchange
         self._waiters = waiters
         self._tenant = tenant
         self._future_id = future_id
@@ -38,7 +43,7 @@ class Listening:
         def touched() -> None:
             loop.call_soon_threadsafe(self._waiters.touch, self._future_id)
 
-        with self._channel.stream_reader(bytes.fromhex(self._future_id), touched) as reader:
+        async with self._reader(touched) as reader:
             while (left := until - loop.time()) > 0 and not self._waiters.closing:
                 news: list[bytes] | r.Future | bytes | None = await self._waiters.until(
                     self._future_id, lambda: self._news(reader), min(left, KEEP_ALIVE_SECONDS)
@@ -54,6 +59,24 @@ class Listening:
                 else:
                     yield event("result", news.model_dump_json().encode())
                     return
+
+    @asynccontextmanager
+    async def _reader(self, touched: Callable[[], None]) -> AsyncIterator[StreamReader]:
+        """A reader of the stream; one of nothing while the exchange is away: the result comes from the ledger."""
+        opened: list[StreamReader] = []
+
+        def listen() -> None:
+            try:
+                opened.append(self._exchange.stream_reader(bytes.fromhex(self._future_id), touched))
+            except (ExchangeAwayError, ExchangeFullError):
+                opened.append(Silence())
+
+        try:
+            await run_in_threadpool(listen)
+            yield opened[0]
+        finally:
+            for reader in opened:
+                reader.close()
 
     def _news(self, reader: StreamReader) -> list[bytes] | r.Future | bytes | None:
         """What there is to tell: frames, else the future if it has finished, else that no more comes, or nothing."""

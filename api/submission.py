@@ -21,7 +21,7 @@ from api.errors import ApiError
 from api.idempotency import Memory, Remembered, command_id_for
 from api.quotas import Quotas, TurnedAway
 from processors.batches.errors import InputDamagedError
-from processors.channel import pack_input
+from processors.exchange.port import pack_input
 from producers.deciders.engine import Presented, present
 from producers.deciders.registry import stream_of
 from producers.engines.port import ACCEPTED, REFUSED, REJECTED, Reply

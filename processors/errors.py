@@ -11,27 +11,6 @@ class ProcessorError(TensorGuardError):
     code = "processor_error"
 
 
-class ChannelError(ProcessorError):
-    """The side channel cannot take or bring what was asked."""
-
-    code = "channel_error"
-    next_step = "Send the request again; if it stays so, look at the server's log."
-
-
-class ChannelFullError(ChannelError):
-    """Too many bytes of inputs wait in memory."""
-
-    code = "quota_exceeded"
-    next_step = "Wait until operations that are under way have finished, then send it again."
-
-
-class ChannelClosedError(ChannelError):
-    """The other end of the side channel is gone."""
-
-    code = "channel_closed"
-    next_step = "Start the server again."
-
-
 class ModelError(ProcessorError):
     """Base of what can be wrong with a catalogue model."""
 

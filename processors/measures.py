@@ -1,6 +1,6 @@
-"""What a child process measured, on its way to the parent that tells of it: sums since the last report, and levels.
+"""What a trainer measured, on its way to the hub, which sums it up: seconds since the last report, and levels.
 
-A child that dies takes at most a second of measures with it; what it had reported stays counted, and its levels go.
+One that dies takes at most a second of measures with it; what it had reported stays counted, and its levels go.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from processors.errors import ChannelError
+from processors.exchange.errors import ExchangeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,19 +38,19 @@ class Measures:
         """As they came.
 
         Raises:
-            ChannelError: they are no measures.
+            ExchangeError: they are no measures.
         """
         try:
             value = json.loads(data)
             times = {_name(name): [_number(each) for each in listed] for name, listed in value["times"].items()}
             levels = {_name(name): _number(level) for name, level in value["levels"].items()}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ChannelError("A child reported what are no measures.") from error
+            raise ExchangeError("A trainer reported what are no measures.") from error
         return cls(times, levels)
 
 
 class Meter:
-    """Gathers what a child measures and reports it once a second at most. Any thread may measure.
+    """Gathers what a trainer measures and reports it once a second at most. Any thread may measure.
 
     ``report`` takes a report's bytes; ``levels`` are asked for with each report.
     """

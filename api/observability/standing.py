@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from api.observability.ledger import Position
-    from processors.channel import SideChannel
     from producers.engines.port import LogEngine
     from projections.projector import Projector
     from projections.queries import Views
@@ -36,7 +35,6 @@ class Standing:
     engine: LogEngine
     projector: Projector
     views: Views
-    channel: SideChannel
     data_dir: Path
 
     def describe(self) -> Iterable[Metric]:
@@ -45,7 +43,7 @@ class Standing:
 
     def collect(self) -> Iterator[Metric]:
         """Everything that answers."""
-        for part in (self._queue, self._ledger, self._intake, self._processors, self._channel_bytes):
+        for part in (self._queue, self._ledger, self._intake, self._processors):
             try:
                 yield from list(part())
             except TensorGuardError:
@@ -79,12 +77,6 @@ class Standing:
             behind.add_metric([processor], max(sum(lag.values()) for lag in lags))
             most.add_metric([processor], max(max(lag.values(), default=0) for lag in lags))
         yield from (behind, most)
-
-    def _channel_bytes(self) -> Iterator[Metric]:
-        held = GaugeMetricFamily("tensorguard_side_channel_held_bytes", "Bytes in memory.", labels=["what"])
-        held.add_metric(["inputs"], self.channel.bytes_in_flight)
-        held.add_metric(["results"], self.channel.result_bytes)
-        yield held
 
 
 def _by_processor(positions: Iterable[Position]) -> dict[str, list[Mapping[str, int]]]:

@@ -66,7 +66,7 @@ async def stream_future(
 ) -> StreamingResponse:
     """Server-sent events: the texts of a sample as they grow, then the future once it has finished."""
     await run_in_threadpool(platform.futures.operation, caller.tenant, future_id)
-    listening = Listening(platform.futures, platform.channel, platform.waiters, caller.tenant, future_id)
+    listening = Listening(platform.futures, platform.exchange, platform.waiters, caller.tenant, future_id)
     return StreamingResponse(
         listening.events(last_event_id, timeout),
         media_type=EVENTS,

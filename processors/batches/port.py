@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class InputStore(Protocol):
-    """Inputs of operations (see :func:`processors.channel.pack_input`), under one key per tenant, run and interval.
+    """Inputs of operations (see :func:`processors.exchange.port.pack_input`), under a key per tenant, run and interval.
 
     Any number of processes may use a store at once. Every method may raise ``KeyProviderError``.
     """

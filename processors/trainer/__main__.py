@@ -1,6 +1,6 @@
-"""The trainer's process: ``python -m processors.trainer --data-dir DIR --worker-id ID --channel-fd N``.
+"""The trainer's process: ``python -m processors.trainer --data-dir DIR --worker-id ID``.
 
-It ends with its parent, and on SIGTERM after the operation under way. It says on the side channel when it is ready.
+It ends when the hub of the exchange is gone, and on SIGTERM after the operation under way.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import structlog
 from tensorguard.crypto.memory import harden_process
 from tensorguard.errors import TensorGuardError
 
-from processors.channel import ChannelClient
+from processors.exchange.trainer import TrainerClient
 from processors.placement.standing import Standing
 from processors.trainer.announcing import Announcements, ExchangeAnnouncer
 from processors.trainer.device import prepare
@@ -39,8 +39,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     suspects = Suspects(arguments.data_dir / "run")
-    channel = ChannelClient(arguments.channel_fd, on_close=lambda: _parent_gone(suspects))
     try:
+        channel = TrainerClient(arguments.data_dir, arguments.worker_id, on_close=lambda: _hub_gone(suspects))
         harden_process()
         installation = Installation.open(arguments.data_dir)
         _train(installation, channel, arguments.worker_id, stop, suspects)
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def _train(
-    installation: Installation, channel: ChannelClient, worker: str, stop: threading.Event, suspects: Suspects
+    installation: Installation, channel: TrainerClient, worker: str, stop: threading.Event, suspects: Suspects
 ) -> None:
     settings = Settings.of(installation.settings)
     prepare(settings.compute)
@@ -72,7 +72,7 @@ def _train(
         ).run()
 
 
-def _parent_gone(suspects: Suspects) -> None:
+def _hub_gone(suspects: Suspects) -> None:
     suspects.forgive()
     # Nobody is left to report to, and another server may already be starting: no more work, at once.
     os._exit(0)
@@ -82,7 +82,6 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m processors.trainer", description=__doc__)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--worker-id", required=True)
-    parser.add_argument("--channel-fd", type=int, required=True)
     return parser.parse_args()
 
 

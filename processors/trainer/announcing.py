@@ -14,7 +14,7 @@ from tensorguard.errors import TensorGuardError
 from processors.placement.roster import ANNOUNCE_SECONDS
 
 if TYPE_CHECKING:
-    from processors.channel import ChannelClient
+    from processors.exchange.trainer import TrainerClient
     from processors.placement.roster import Announcer
     from processors.placement.standing import Standing
 
@@ -24,16 +24,16 @@ log = structlog.get_logger(__name__)
 class ExchangeAnnouncer:
     """Says it to the server, by the connection that the trainer has to it anyway."""
 
-    def __init__(self, client: ChannelClient) -> None:
+    def __init__(self, client: TrainerClient) -> None:
         self._client = client
 
     def announce(self, standing: Standing) -> None:
         """See :class:`processors.placement.roster.Announcer`."""
-        self._client.announce(standing.worker, standing.to_bytes())
+        self._client.announce(standing.to_bytes())
 
-    def leave(self, worker: str) -> None:
+    def leave(self, worker: str) -> None:  # noqa: ARG002 -- the connection has the trainer's name
         """See :class:`processors.placement.roster.Announcer`."""
-        self._client.leave(worker)
+        self._client.leave()
 
     def close(self) -> None:
         """The connection is the trainer's."""

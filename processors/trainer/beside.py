@@ -1,7 +1,7 @@
 """What travels beside the ledger: private inputs of operations, and results of theirs that only the client may read.
 
-A sealed run's lie encrypted in the blob store, where every trainer finds them again; a memory run's are with the
-server's parent process, and gone with it.
+A sealed run's lie encrypted in the blob store, where every trainer finds them again; a memory run's are at the hub
+of the exchange, and gone with it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from tensorguard.commitment import SALT_BYTES, CommitmentError, canonical, check, commit
 
-from processors.channel import unpack_input
+from processors.exchange.port import unpack_input
 from processors.trainer.errors import BatchLostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from processors.batches.port import InputStore, ResultStore
-    from processors.channel import ChannelClient
+    from processors.exchange.trainer import TrainerClient
     from processors.trainer.runs import RunView
 
 
@@ -28,7 +28,7 @@ class Beside:
 
     def __init__(
         self,
-        channel: ChannelClient,
+        channel: TrainerClient,
         inputs: InputStore,
         results: ResultStore,
         random_bytes: Callable[[int], bytes] = os.urandom,
@@ -43,7 +43,7 @@ class Beside:
 
         Raises:
             BatchLostError: they are gone, or others.
-            ChannelClosedError: the server is gone.
+            ExchangeAwayError: the server is gone.
         """
         data = self._kept(view, submitted)
         if data is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, TypeAlias
 
-from processors.errors import ChannelClosedError
+from processors.exchange.errors import ExchangeAwayError
 from processors.trainer.batch import parse_batch
 from processors.trainer.checkpoints import take_image
 from processors.trainer.compute import Gradient, Step, forward, forward_backward, optim_step
@@ -57,13 +57,13 @@ class Operations:
         Whatever goes wrong with it ends here, and is its failure alone.
 
         Raises:
-            ChannelClosedError: the server is gone, and nothing matters any more.
+            ExchangeAwayError: the server is gone, and nothing matters any more.
         """
         if pending.cancelling:
             return self.cancelled(live, pending)
         try:
             return self._executed(live, pending)
-        except ChannelClosedError:
+        except ExchangeAwayError:
             raise
         except Exception as error:  # noqa: BLE001 -- an operation's fault must not reach another run
             return self.failed(live, pending, error)
@@ -86,13 +86,13 @@ class Operations:
         """The base model and the job of a sample, and what makes its outcome of the job's end; or why there is none.
 
         Raises:
-            ChannelClosedError: the server is gone, and nothing matters any more.
+            ExchangeAwayError: the server is gone, and nothing matters any more.
         """
         if pending.cancelling:
             return self.cancelled(live, pending)
         try:
             return self._started(live, pending, pending.submitted)
-        except ChannelClosedError:
+        except ExchangeAwayError:
             raise
         except Exception as error:  # noqa: BLE001 -- an operation's fault must not reach another run
             return self.failed(live, pending, error)
@@ -108,7 +108,7 @@ class Operations:
             try:
                 samples = asked.samples(finished.completions)
                 commitment = self._beside.hand_over(live.view, event.operation_id, "samples", samples)
-            except ChannelClosedError:
+            except ExchangeAwayError:
                 raise
             except Exception as error:  # noqa: BLE001 -- as above
                 return self.failed(live, pending, error)

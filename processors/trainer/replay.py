@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from processors.errors import ChannelClosedError
+from processors.exchange.errors import ExchangeAwayError
 from processors.trainer.failures import failure_code, place_of
 from schemas import commands as c
 from schemas import events as e
@@ -52,11 +52,11 @@ class Replay:
         """Do the next operation again; what to report once that was the last, or cannot be done.
 
         Raises:
-            ChannelClosedError: the server is gone.
+            ExchangeAwayError: the server is gone.
         """
         try:
             self._again(live, self._left.popleft(), operations)
-        except ChannelClosedError:
+        except ExchangeAwayError:
             raise
         except Exception as error:  # noqa: BLE001 -- whatever it is, the run then stands at its durable state
             code = failure_code(error)

@@ -14,7 +14,7 @@ import structlog
 
 from processors.batches.inputs import BlobInputStore
 from processors.batches.results import BlobResultStore
-from processors.errors import ChannelClosedError
+from processors.exchange.errors import ExchangeAwayError
 from processors.placement.roster import ANNOUNCE_SECONDS
 from processors.trainer.automatic import AutomaticCheckpoints
 from processors.trainer.bases import Bases
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from processors.base import Recorded
-    from processors.channel import ChannelClient
+    from processors.exchange.trainer import TrainerClient
     from processors.trainer.announcing import Announcements
     from processors.trainer.runs import Pending
     from producers.installation import Installation
@@ -63,7 +63,7 @@ class Worker:
     def __init__(
         self,
         installation: Installation,
-        channel: ChannelClient,
+        channel: TrainerClient,
         worker: str,
         stop: threading.Event,
         settings: Settings | None = None,
@@ -120,12 +120,12 @@ class Worker:
         try:
             self._stored = self._checkpoints.stored()
             self._catch_up()
-            self._channel.ready(self._worker)
+            self._channel.ready()
             log.info("trainer_ready", worker=self._worker)
             while not (self._stop.is_set() or self._mistaken):
                 self._turn()
             self._leave()
-        except ChannelClosedError:
+        except ExchangeAwayError:
             log.info("server_gone")
         finally:
             self._position.close()

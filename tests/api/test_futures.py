@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from processors.channel import ChannelLimits, SideChannel
+from processors.exchange.hub import Hub
+from processors.exchange.limits import ExchangeLimits
 from tests.support.doors import Doors, batch, open_doors
 
 SAMPLE = {
@@ -76,7 +77,7 @@ def test_hundreds_of_long_polls_wait_without_holding_up_anyone(doors: Doors) -> 
 
 def test_completions_of_a_run_in_memory_expire(data_dir: Path) -> None:
     now = [0.0]
-    with open_doors(data_dir, channel=SideChannel(ChannelLimits(), clock=lambda: now[0])) as doors:
+    with open_doors(data_dir, exchange=Hub(ExchangeLimits(), clock=lambda: now[0])) as doors:
         run = doors.create(batch_retention="memory")
         future = sample(doors, run)
         doors.worker.take(run)

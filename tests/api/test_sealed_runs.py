@@ -11,7 +11,7 @@ import pytest
 
 from processors.batches.errors import InputDamagedError
 from processors.batches.inputs import BlobInputStore
-from processors.channel import unpack_input
+from processors.exchange.port import unpack_input
 from schemas import commands as c
 from tests.support.doors import TENANT, Doors, batch, open_doors
 

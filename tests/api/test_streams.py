@@ -8,29 +8,31 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from api.streaming import GAP, Listening
-from processors.channel import ChannelClient
+from processors.exchange.hub import Hub
+from processors.exchange.server import listening
+from processors.exchange.trainer import TrainerClient
 from tests.support.doors import Doors, open_doors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from processors.streams import StreamReader
+    from processors.exchange.port import StreamReader
 
 DELTAS = [[{"prompt_index": 0, "completion_index": 0, "text": text, "finish_reason": None}] for text in "abc"]
 
 
 @pytest.fixture
 def doors(data_dir: Path) -> Iterator[Doors]:
-    with open_doors(data_dir) as opened:
+    hub = Hub()
+    with listening(hub, data_dir), open_doors(data_dir, exchange=hub) as opened:
         yield opened
 
 
 @pytest.fixture
-def trainer(doors: Doors) -> Iterator[ChannelClient]:
-    """The trainer's end of the side channel."""
-    connection = doors.platform.channel.connect()
-    client = ChannelClient(connection.child)
+def trainer(doors: Doors) -> Iterator[TrainerClient]:
+    """The trainer's end of the exchange."""
+    client = TrainerClient(doors.platform.installation.data_dir, "worker")
     yield client
     client.close()
 
@@ -53,13 +55,13 @@ def stream(doors: Doors, future: Any, last: int | None = None, **query: Any) -> 
     return [(each.get("id"), each["event"], json.loads(each["data"])) for each in fields]
 
 
-def told(trainer: ChannelClient, future: Any) -> None:
+def told(trainer: TrainerClient, future: Any) -> None:
     for delta in DELTAS:
         trainer.stream(bytes.fromhex(future["future_id"]), json.dumps(delta).encode())
-    trainer.ready("worker")  # answered after what was sent before it
+    trainer.ready()  # answered after what was sent before it
 
 
-def test_a_stream_gives_what_came_before_and_the_future_at_its_end(doors: Doors, trainer: ChannelClient) -> None:
+def test_a_stream_gives_what_came_before_and_the_future_at_its_end(doors: Doors, trainer: TrainerClient) -> None:
     _, future = sampled(doors)
     told(trainer, future)
     doors.worker.fail(future, "out_of_memory")
@@ -68,7 +70,7 @@ def test_a_stream_gives_what_came_before_and_the_future_at_its_end(doors: Doors,
     assert (number, name, final["status"], final["error"]["code"]) == (None, "result", "failed", "out_of_memory")
 
 
-def test_a_listener_that_comes_back_gets_what_it_has_not_had(doors: Doors, trainer: ChannelClient) -> None:
+def test_a_listener_that_comes_back_gets_what_it_has_not_had(doors: Doors, trainer: TrainerClient) -> None:
     _, future = sampled(doors)
     told(trainer, future)
     doors.worker.fail(future, "out_of_memory")
@@ -76,11 +78,11 @@ def test_a_listener_that_comes_back_gets_what_it_has_not_had(doors: Doors, train
     assert [name for _, name, _ in stream(doors, future, last=2)] == ["result"]
 
 
-def test_a_listener_hears_that_something_gave_way(doors: Doors, trainer: ChannelClient) -> None:
+def test_a_listener_hears_that_something_gave_way(doors: Doors, trainer: TrainerClient) -> None:
     _, future = sampled(doors)
     for _ in range(3):
         trainer.stream(bytes.fromhex(future["future_id"]), b'"' + b"x" * 600_000 + b'"')
-    trainer.ready("worker")
+    trainer.ready()
     doors.worker.fail(future, "out_of_memory")
     assert [(number, name) for number, name, _ in stream(doors, future)] == [
         (None, "gap"),
@@ -90,20 +92,20 @@ def test_a_listener_hears_that_something_gave_way(doors: Doors, trainer: Channel
     assert [name for _, name, _ in stream(doors, future, last=1)] == ["deltas", "result"]
 
 
-def lost(doors: Doors, trainer: ChannelClient, future: Any) -> StreamReader:
+def lost(doors: Doors, trainer: TrainerClient, future: Any) -> StreamReader:
     """The trainer goes; a reader of its stream, who has read to the end."""
-    reader = doors.platform.channel.stream_reader(bytes.fromhex(future["future_id"]))
+    reader = doors.platform.exchange.stream_reader(bytes.fromhex(future["future_id"]))
     trainer.close()
     while reader.read(10) is not None:
         pass
     return reader
 
 
-def test_what_another_trainer_generates_is_not_taken_for_the_rest(doors: Doors, trainer: ChannelClient) -> None:
+def test_what_another_trainer_generates_is_not_taken_for_the_rest(doors: Doors, trainer: TrainerClient) -> None:
     _, future = sampled(doors)
     told(trainer, future)
     lost(doors, trainer, future)
-    successor = ChannelClient(doors.platform.channel.connect().child)
+    successor = TrainerClient(doors.platform.installation.data_dir, "successor")
     told(successor, future)
     doors.worker.fail(future, "out_of_memory")
     assert [name for _, name, _ in stream(doors, future, last=1)] == ["gap", *["deltas"] * 3, "result"]
@@ -111,21 +113,21 @@ def test_what_another_trainer_generates_is_not_taken_for_the_rest(doors: Doors, 
     successor.close()
 
 
-def test_who_listens_while_the_trainer_is_lost_hears_so(doors: Doors, trainer: ChannelClient) -> None:
+def test_who_listens_while_the_trainer_is_lost_hears_so(doors: Doors, trainer: TrainerClient) -> None:
     _, future = sampled(doors)
     told(trainer, future)
     platform = doors.platform
     listening = Listening(
-        platform.futures, platform.channel, platform.waiters, doors.worker.tenant, future["future_id"]
+        platform.futures, platform.exchange, platform.waiters, doors.worker.tenant, future["future_id"]
     )
     assert listening._news(lost(doors, trainer, future)) == GAP
 
 
-def test_a_finished_future_has_its_result_alone(doors: Doors, trainer: ChannelClient) -> None:
+def test_a_finished_future_has_its_result_alone(doors: Doors, trainer: TrainerClient) -> None:
     _, future = sampled(doors)
     told(trainer, future)
     trainer.end_stream(bytes.fromhex(future["future_id"]))
-    trainer.ready("worker")
+    trainer.ready()
     doors.worker.fail(future, "out_of_memory")
     assert [name for _, name, _ in stream(doors, future)] == ["result"]
 
@@ -137,7 +139,7 @@ def test_a_cancelled_future_ends_its_stream(doors: Doors) -> None:
     assert stream(doors, future)[-1][2]["status"] == "cancelled"
 
 
-def test_a_stream_ends_after_its_time(doors: Doors, trainer: ChannelClient) -> None:
+def test_a_stream_ends_after_its_time(doors: Doors, trainer: TrainerClient) -> None:
     _, future = sampled(doors)
     told(trainer, future)
     assert [name for _, name, _ in stream(doors, future, timeout=0.2)] == ["deltas"] * 3

@@ -47,7 +47,7 @@ def test_a_batch_is_kept_beside_the_ledger_under_the_salt_that_the_client_gets(d
     future = doors.operate(run, "forward_backward", {"batch": batch(), "salt": "ab" * 32})
     assert future["commitment"]["salt"] == "ab" * 32
     operation = bytes.fromhex(future["future_id"])
-    in_memory, sealed = doors.platform.channel.input(operation), doors.platform.inputs.get("acme", run, 0, operation)
+    in_memory, sealed = doors.platform.exchange.input(operation), doors.platform.inputs.get("acme", run, 0, operation)
     assert (in_memory is None, sealed is None) == (retention == "sealed", retention == "memory")
     kept = in_memory or sealed
     assert kept is not None

@@ -234,9 +234,9 @@ def test_problems_quote_nothing_of_a_request(shared: tuple[Doors, str]) -> None:
 
 def test_a_refused_command_leaves_no_input_behind(shared: tuple[Doors, str]) -> None:
     doors, run = shared
-    before = doors.platform.channel.bytes_in_flight
+    before = doors.platform.exchange.figures().input_bytes
     doors.call("POST", f"{RUNS}/{run}/forward_backward", json={**forward(), "generation": 9})
-    assert doors.platform.channel.bytes_in_flight == before
+    assert doors.platform.exchange.figures().input_bytes == before
 
 
 def test_a_body_over_the_limit_is_refused_before_it_is_read(data_dir: Path) -> None:

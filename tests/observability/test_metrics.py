@@ -6,18 +6,20 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.observability.metrics import KINDS as MEASURED
 from api.observability.metrics import Metrics
 from api.observability.standing import OPERATIONS, Processes, usage_of
-from processors.channel import ChannelClient, SideChannel
-from processors.errors import ChannelError
+from api.observability.trainers import KINDS as MEASURED
+from api.observability.trainers import Trainers
+from processors.exchange.errors import ExchangeError
+from processors.exchange.hub import Hub
+from processors.exchange.server import listening
+from processors.exchange.trainer import TrainerClient
 from processors.measures import Measures, Meter
 from processors.trainer.watch import KINDS
 from producers.engines.port import Commit, Quarantined
@@ -161,27 +163,30 @@ def test_two_platforms_count_apart() -> None:
     assert b'route="/healthz"' not in other.exposition()
 
 
-@contextmanager
-def a_child(metrics: Metrics) -> Iterator[ChannelClient]:
-    channel = SideChannel()
-    channel.listener = metrics
-    connection = channel.connect()
-    client = ChannelClient(connection.child)
-    try:
-        yield client
-    finally:
+@pytest.fixture
+def trainer(tmp_path: Path) -> Iterator[tuple[TrainerClient, Callable[[], Scrape]]]:
+    """A trainer's end of an exchange, and a scrape of what the exchange says."""
+    hub, metrics = Hub(), Metrics()
+    metrics.watch(Trainers(hub))
+    with listening(hub, tmp_path):
+        client = TrainerClient(tmp_path, "worker")
+        yield client, lambda: Scrape(metrics.exposition().decode())
         client.close()
-        assert connection.closed.wait(10)
+        assert hub.wait_gone("worker", 10)
 
 
-def test_a_dead_childs_sums_stay_and_its_levels_go() -> None:
-    metrics = Metrics()
-    with a_child(metrics) as child:
-        meter = Meter(child.report, lambda: {"adapters": 3.0})
+def test_a_dead_trainers_sums_stay_and_its_levels_go(tmp_path: Path) -> None:
+    hub, metrics = Hub(), Metrics()
+    metrics.watch(Trainers(hub))
+    with listening(hub, tmp_path):
+        client = TrainerClient(tmp_path, "worker")
+        meter = Meter(client.report, lambda: {"adapters": 3.0})
         meter.took("optim_step", 0.25)
         meter.took("checkpoint", 1.5)
         meter.tell(now=True)
         alive = Scrape(metrics.exposition().decode())
+        client.close()
+        assert hub.wait_gone("worker", 10)
     dead = Scrape(metrics.exposition().decode())
     assert (alive.value("adapters_in_memory"), dead.value("adapters_in_memory")) == (3, 0)
     assert dead.value("operation_seconds_sum", kind="optim_step") == 0.25
@@ -217,16 +222,17 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("data", MALFORMED.values(), ids=MALFORMED.keys())
-def test_malformed_measures_change_nothing_and_end_no_channel(data: bytes) -> None:
-    with pytest.raises(ChannelError):
+def test_malformed_measures_change_nothing_and_end_no_connection(
+    data: bytes, trainer: tuple[TrainerClient, Callable[[], Scrape]]
+) -> None:
+    with pytest.raises(ExchangeError):
         Measures.from_bytes(data)
-    metrics = Metrics()
-    with a_child(metrics) as child:
-        before = Scrape(metrics.exposition().decode()).families.keys()
-        child.report(data)
-        child.report(Measures({"an unknown name": [1.0]}, {}).to_bytes())
-        assert Scrape(metrics.exposition().decode()).families.keys() == before
-        assert child.input(bytes(16)) is None
+    client, scraped = trainer
+    before = scraped().families.keys()
+    client.report(data)
+    client.report(Measures({"an unknown name": [1.0]}, {}).to_bytes())
+    assert scraped().families.keys() == before
+    assert client.input(bytes(16)) is None
 
 
 def test_a_process_is_up_until_it_is_gone() -> None:
@@ -246,13 +252,13 @@ def test_a_process_is_up_until_it_is_gone() -> None:
 
 def test_every_kind_of_operation_has_a_name_and_is_measured() -> None:
     assert KINDS.keys() == {name for name in vars(events) if name.endswith("Submitted")}
-    assert set(KINDS.values()) == set(OPERATIONS) <= MEASURED
+    assert set(KINDS.values()) == set(OPERATIONS) <= set(MEASURED)
 
 
 def test_a_trainer_tells_how_long_its_work_took(tmp_path: Path) -> None:
     metrics = Metrics()
     with TinyPlatform(tmp_path / "data", build_tiny_model(tmp_path / "model")) as platform:
-        platform.channel.listener = metrics
+        metrics.watch(Trainers(platform.hub))
         run = platform.create_run("r1")
         with platform.worker():
             run.train(1, 2)

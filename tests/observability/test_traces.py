@@ -157,7 +157,7 @@ def test_a_scrape_of_a_whole_server_tells_of_its_children(session: Session) -> N
     assert found.value("process_resident_bytes", process="trainer") > 1 << 26
     assert found.value("tokens_total", kind="trained") == len(CANARY)
     assert found.value("queue_depth", kind="optim_step") == 0
-    assert found.value("side_channel_bytes_total", direction="from_trainer") > 0
+    assert found.value("exchange_bytes_total", direction="from_trainer") > 0
 
 
 def test_a_server_that_makes_traces_ends_in_good_order(session: Session) -> None:

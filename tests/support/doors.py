@@ -20,7 +20,7 @@ from api import keys
 from api.app import create_app
 from api.platform import DoorLimits, Platform
 from api.quotas import QuotaLimits
-from processors.channel import SideChannel
+from processors.exchange.port import Exchange
 from producers.deciders.registry import stream_of
 from producers.engines.port import Reply
 from producers.identities import Producer, make_envelope
@@ -120,7 +120,7 @@ class Worker:
         if data is not None and view is not None and view.batch_retention == "sealed":
             self.platform.results.put(self.tenant, operation, data)
         elif data is not None:
-            self.platform.channel.put_result(operation, data)
+            self.platform.exchange.put_result(operation, data)
         self.say("worker", c.CompleteSample(run, operation, lease, bytes(32), 3, step))
 
     def saved(
@@ -261,11 +261,11 @@ def open_doors(
     *,
     limits: DoorLimits | None = None,
     quotas: QuotaLimits | None = None,
-    channel: SideChannel | None = None,
+    exchange: Exchange | None = None,
     tracing: Tracing | None = None,
 ) -> Iterator[Doors]:
     """A platform on a data directory, at work, and a client of it."""
-    platform = Platform.open(data_dir, limits=limits, quota_limits=quotas, channel=channel, tracing=tracing)
+    platform = Platform.open(data_dir, limits=limits, quota_limits=quotas, exchange=exchange, tracing=tracing)
     try:
         with running(platform), TestClient(create_app(platform), raise_server_exceptions=False) as client:
             yield Doors(platform, client)

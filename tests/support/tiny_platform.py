@@ -1,4 +1,4 @@
-"""A whole platform in one process, but for the doors: real ledger, sequencer, dispatcher, side channel and worker."""
+"""A whole platform in one process, but for the doors: real ledger, sequencer, dispatcher, exchange and worker."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import json
 import secrets
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +15,10 @@ from tensorguard.commitment import canonical, commit
 from processors.batches.inputs import BlobInputStore
 from processors.batches.results import BlobResultStore
 from processors.catalogue import register_model
-from processors.channel import ChannelClient, SideChannel, pack_input
+from processors.exchange.hub import Hub
+from processors.exchange.port import pack_input
+from processors.exchange.server import listening
+from processors.exchange.trainer import TrainerClient
 from processors.placement.dispatcher import Dispatcher
 from processors.placement.roster import LocalRoster
 from processors.placement.standing import Standing
@@ -52,10 +55,11 @@ class TinyPlatform:
         self.submitter = Submitter(self.installation, self.engine)
         self.submitter.ensure_chain(TENANT)
         self.model = register_model(self.installation, self.submitter, "tiny", model)
-        self.channel = SideChannel()
+        self.hub = Hub()
+        self._listening = ExitStack()
         self.inputs = BlobInputStore.of(self.installation)
         self.results = BlobResultStore.of(self.installation)
-        self.channel.roster = self.roster = LocalRoster(lease_seconds=3600.0)
+        self.hub.roster = self.roster = LocalRoster(lease_seconds=3600.0)
         self.dispatcher = Dispatcher(self.roster)
         self.gateway = self.installation.producer("gateway")
         self._stop = threading.Event()
@@ -63,6 +67,7 @@ class TinyPlatform:
         self._workers = itertools.count()
 
     def __enter__(self) -> Self:
+        self._listening.enter_context(listening(self.hub, self.installation.data_dir))
         lock = SequencerLock(self.installation.data_dir)
         lock.acquire()
         sequencer = Sequencer.of(self.installation, self.engine)
@@ -80,8 +85,13 @@ class TinyPlatform:
         self._stop.set()
         for thread in self._threads:
             thread.join(PATIENCE)
+        self._listening.close()
         self.submitter.close()
         self.installation.close()
+
+    def stop_listening(self) -> None:
+        """End the hub's socket before the platform ends."""
+        self._listening.close()
 
     def _start(self, target: Callable[[], Any]) -> None:
         thread = threading.Thread(target=target, daemon=True)
@@ -95,13 +105,12 @@ class TinyPlatform:
         from processors.trainer.worker import Worker  # noqa: PLC0415 - heavy
 
         name, stop = f"worker-{next(self._workers)}", threading.Event()
-        connection = self.channel.connect()
-        client = ChannelClient(connection.child)
+        client = TrainerClient(self.installation.data_dir, name)
         worker = Worker(self.installation, client, name, stop, Settings(**settings))
         thread = threading.Thread(target=worker.run, daemon=True)
         thread.start()
         self.assign(name)
-        assert connection.ready.wait(PATIENCE)
+        assert self.hub.wait_ready(name, PATIENCE)
         try:
             yield name
         finally:
@@ -211,7 +220,7 @@ class TinyRun:
         if private is not None and self.sealed:
             return self._submit_sealed(command, pack_input(salt, canonical(private)), operation_id)
         if private is not None:
-            self.platform.channel.put_input(operation_id, pack_input(salt, canonical(private)))
+            self.platform.hub.put_input(operation_id, pack_input(salt, canonical(private)))
         self.platform.ask(command, self.run_id, operation_id, self.chain).raise_for_outcome()
         return operation_id
 
@@ -286,7 +295,7 @@ class TinyRun:
     def result(self, operation_id: bytes) -> dict[str, Any]:
         """What a sample or an evaluation left beside the ledger."""
         kept = self.platform.results.get(self.chain, operation_id) if self.sealed else None
-        data = kept or self.platform.channel.result(operation_id)
+        data = kept or self.platform.hub.result(operation_id)
         assert data is not None
         found: dict[str, Any] = json.loads(data)
         return found

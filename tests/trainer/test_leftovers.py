@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from processors.channel import ChannelClient
+from processors.exchange.trainer import TrainerClient
 from processors.trainer.checkpoints import Checkpoints
 from processors.trainer.settings import Settings
 from processors.trainer.worker import Worker
@@ -86,8 +86,7 @@ def _yesterday() -> int:
 def test_a_worker_whose_outcomes_come_too_late_ends_and_its_run_goes_on_with_the_next(platform: TinyPlatform) -> None:
     late = Installation.open(platform.installation.data_dir)
     late.clock = _yesterday
-    connection = platform.channel.connect()
-    client = ChannelClient(connection.child)
+    client = TrainerClient(late.data_dir, "late")
     worker = Worker(late, client, "late", threading.Event(), Settings(**SLOW))  # type: ignore[arg-type]  # ints and floats
     thread = threading.Thread(target=worker.run, daemon=True)
     thread.start()

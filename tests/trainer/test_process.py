@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from processors.channel import Connection
-
 
 @pytest.fixture
 def platform(tmp_path: Path, model_dir: Path) -> Iterator[TinyPlatform]:
@@ -26,18 +24,15 @@ def platform(tmp_path: Path, model_dir: Path) -> Iterator[TinyPlatform]:
 
 
 @contextmanager
-def trainer(platform: TinyPlatform) -> Iterator[tuple[subprocess.Popen[bytes], Connection]]:
+def trainer(platform: TinyPlatform) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A trainer as a server starts it."""
     worker = worker_id(platform.installation.producer("worker"))
-    connection = platform.channel.connect()
-    fd = connection.child.fileno()
-    arguments = ["--data-dir", str(platform.installation.data_dir), "--worker-id", worker, "--channel-fd", str(fd)]
-    with subprocess.Popen([sys.executable, "-m", "processors.trainer", *arguments], pass_fds=(fd,)) as process:
-        connection.child.close()
+    arguments = ["--data-dir", str(platform.installation.data_dir), "--worker-id", worker]
+    with subprocess.Popen([sys.executable, "-m", "processors.trainer", *arguments]) as process:
         platform.assign(worker)
         try:
-            assert connection.ready.wait(PATIENCE)
-            yield process, connection
+            assert platform.hub.wait_ready(worker, PATIENCE)
+            yield process, worker
         finally:
             process.kill()
 
@@ -56,9 +51,9 @@ def test_two_processes_give_the_same_digests_and_one_that_is_asked_to_end_loses_
     assert (saved.step, saved.adapter_digest) == (3, there[-1])
 
 
-def test_a_trainer_ends_when_its_parent_is_gone(platform: TinyPlatform) -> None:
-    with trainer(platform) as (process, connection):
-        connection.close()
+def test_a_trainer_ends_when_the_hub_is_gone(platform: TinyPlatform) -> None:
+    with trainer(platform) as (process, _):
+        platform.stop_listening()
         assert process.wait(PATIENCE) == 0
 
 

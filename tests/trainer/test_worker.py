@@ -48,7 +48,7 @@ def test_a_run_trains_samples_saves_and_loads(platform: TinyPlatform) -> None:
     assert [s["prompt"] for s in result["samples"]] == ["to be", "or"]
     commitment = commit(bytes.fromhex(result["salt"]), canonical(result["samples"]))
     assert commitment == run.outcome(sampled).completions_commitment
-    assert platform.channel.bytes_in_flight == 0
+    assert platform.hub.figures().input_bytes == 0
 
 
 def test_resuming_from_a_checkpoint_equals_going_on(platform: TinyPlatform) -> None:
@@ -104,7 +104,7 @@ def test_a_worker_that_dies_loses_what_was_not_durable_and_says_so(platform: Tin
     with platform.worker(**SLOW) as third:
         platform.wait_for_lease("r1", third)
         again = run.train(seed=1, steps=2)
-    assert not platform.channel.has_input(waiting)
+    assert not platform.hub.has_input(waiting)
     assert [step.step for step in again] == [1, 2] == [step.step for step in lost]
 
 

@@ -131,6 +131,7 @@ from tg_tinker.errors.state import (
     VersionConflictError,
 )
 from tg_tinker.errors.transient import (
+    ExchangeUnavailableError,
     NotSignedYetError,
     QuotaExceededError,
     ServerFailedError,
@@ -175,6 +176,7 @@ __all__ = [
     "EmptyBatchError",
     "EmptyDataError",
     "EmptyGradientError",
+    "ExchangeUnavailableError",
     "ExportDamagedError",
     "ExportGoneError",
     "ExportNotReadyError",

@@ -61,6 +61,12 @@ class UndecidedError(ServerUnavailableError):
     next_step = "Send it again with the same Idempotency-Key, as this client does by itself: it has effect once."
 
 
+class ExchangeUnavailableError(ServerUnavailableError):
+    """The exchange between the doors and the trainers does not answer: what is in memory alone cannot be had."""
+
+    code = "exchange_unavailable"
+
+
 class ViewsBehindError(ServerUnavailableError):
     """It is decided and has effect, but cannot be read yet."""
 

@@ -55,7 +55,7 @@ def test_a_long_sample_does_not_hold_up_another_runs_training(platform: TinyPlat
 
 def test_a_sample_that_is_being_generated_can_be_cancelled_and_its_neighbours_go_on(platform: TinyPlatform) -> None:
     run, other = platform.create_run("cancelled"), platform.create_run("neighbour")
-    with platform.channel.stream_reader(gone := secrets.token_bytes(16)) as reader:
+    with platform.hub.stream_reader(gone := secrets.token_bytes(16)) as reader:
         run.sample(["to be"] * 16, LONG, 1.0, operation_id=gone)
         stays = other.sample(["to be"], 20)
         assert reader.read(30)
@@ -69,7 +69,7 @@ def test_a_sample_that_is_being_generated_can_be_cancelled_and_its_neighbours_go
 def test_what_is_streamed_is_the_text(platform: TinyPlatform) -> None:
     run = platform.create_run("streamed")
     frames: list[dict[str, Any]] = []
-    with platform.channel.stream_reader(wanted := secrets.token_bytes(16)) as reader:
+    with platform.hub.stream_reader(wanted := secrets.token_bytes(16)) as reader:
         run.sample(["to be", "or not"], 40, 1.0, operation_id=wanted, completions=2)
         while (read := reader.read(30)) is not None:
             frames += [delta for frame in read for delta in json.loads(frame)]
