@@ -24,6 +24,7 @@ from processors.exchange.hub import Hub
 from processors.exporter.store import ExportStore
 from processors.keys.file import FileKeyProvider
 from processors.retention import Retention
+from processors.runners.per_chain import PerChain
 from producers.installation import Installation
 from producers.sequencer.observing import DecisionLog, DecisionSpans
 from producers.submitter import Submitter
@@ -155,10 +156,9 @@ class Platform:
         """Whether the views answer for all that was committed, but for what is in flight."""
         return self.projector.failure() is None and self.projector.wait_for_all(KEEPING_UP_SECONDS)
 
-    def retention(self) -> Retention:
-        """The processor that destroys what lies beside the ledger once nothing can need it."""
-        blobs, kept = FileBlobStore(self.installation.blobs_dir), self.installation.settings.checkpoints_kept
-        return Retention(blobs, self.inputs, self.results, self.exports, kept, self.installation.clock)
+    def retention(self) -> PerChain:
+        """The processor that destroys what lies beside the ledger once nothing can need it: one for each tenant."""
+        return PerChain(Retention.name, Retention.role, Retention.events, Retention.maker(self.installation))
 
     def close(self) -> None:
         """Give back files and handles, and send the last spans."""

@@ -11,6 +11,13 @@ class ProcessorError(TensorGuardError):
     code = "processor_error"
 
 
+class WorkerEndedError(ProcessorError):
+    """A worker on Kafka cannot go on."""
+
+    code = "worker_ended"
+    next_step = "Look at the brokers and at TG_LOG_URL; what was not finished is done by the next worker."
+
+
 class ModelError(ProcessorError):
     """Base of what can be wrong with a catalogue model."""
 

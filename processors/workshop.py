@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
@@ -11,9 +12,12 @@ from tensorguard.errors import TensorGuardError
 
 from processors.base import Intent
 from producers.deciders.registry import stream_of
+from producers.locks import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from processors.base import Recorded
     from schemas.base import Command, Event
@@ -51,22 +55,45 @@ class Desk(ABC, Generic[R]):
         """Let an order wait no longer: it has its outcome."""
         self.waiting.pop((recorded.chain, name), None)
 
-    def hand_out(self) -> list[Order[R]]:
-        """All orders that wait, oldest first; they wait no longer."""
-        orders = sorted(self.waiting.values(), key=lambda order: order.asked_at)
-        self.waiting.clear()
-        return orders
+    def oldest(self) -> tuple[tuple[str, bytes], Order[R]] | None:
+        """The order that waits longest, and what it is called."""
+        return min(self.waiting.items(), key=lambda item: item[1].asked_at, default=None)
+
+
+@contextmanager
+def alone(_: str) -> Iterator[bool]:
+    """Whether this process makes the orders of a chain: it does, where there is no other."""
+    yield True
+
+
+def in_turn(data_dir: Path, workshop: str) -> Callable[[str], AbstractContextManager[bool]]:
+    """Whether this process makes the orders of a chain: not while another one is still at it."""
+
+    @contextmanager
+    def turn(chain: str) -> Iterator[bool]:
+        lock = FileLock(data_dir / "run" / "workshops" / f"{workshop}-{chain}.lock")
+        try:
+            yield lock.try_acquire()
+        finally:
+            lock.release()
+
+    return turn
 
 
 class Workshop(ABC, Generic[R]):
-    """A processor that makes what was asked for once everything recorded is known; one order after another."""
+    """A processor that makes what was asked for once everything recorded is known; one order after another.
+
+    ``turn`` says of a chain, for the length of a block, whether its orders may be made: a worker that has lost a chain
+    may still be making one while the next worker has the chain, and a package must not be signed twice.
+    """
 
     name: ClassVar[str]
     role = "packager"
     events: ClassVar[frozenset[type[Event]]]
 
-    def __init__(self, desk: Desk[R]) -> None:
+    def __init__(self, desk: Desk[R], turn: Callable[[str], AbstractContextManager[bool]] = alone) -> None:
         self._desk = desk
+        self._turn = turn
 
     @abstractmethod
     def make(self, order: Order[R]) -> Command:
@@ -90,8 +117,16 @@ class Workshop(ABC, Generic[R]):
         return ()
 
     def caught_up(self) -> Sequence[Intent]:
-        """The outcome of every order that waits."""
-        return [self._fulfil(order) for order in self._desk.hand_out()]
+        """The outcome of the order that waits longest."""
+        oldest = self._desk.oldest()
+        if oldest is None:
+            return ()
+        name, order = oldest
+        with self._turn(order.chain) as ours:
+            if not ours:
+                return ()
+            del self._desk.waiting[name]
+            return [self._fulfil(order)]
 
     def _fulfil(self, order: Order[R]) -> Intent:
         command = self._outcome(order)

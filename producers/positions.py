@@ -35,13 +35,15 @@ _log = structlog.get_logger(__name__)
 class Reader:
     """A reader that runs: the processors that it feeds, ``host/pid``, the seq that it reads next in each chain.
 
-    ``noted_at``: when it said so, in microseconds since the epoch; it may have read on since.
+    ``partial``: it leaves all other chains to other readers of these processors. ``noted_at``: when it said so, in
+    microseconds since the epoch; it may have read on since.
     """
 
     processors: tuple[str, ...]
     process: str
     positions: Mapping[str, int]
     noted_at: int
+    partial: bool = False
 
 
 class PositionFile:
@@ -59,14 +61,17 @@ class PositionFile:
         self._noted: dict[str, int] | None = None
         self._next = 0.0
 
-    def note(self, positions: Mapping[str, int]) -> None:
-        """Say that the reader stands here. A disk that is full leaves the note before it: no reader stops for this."""
+    def note(self, positions: Mapping[str, int], *, partial: bool = False) -> None:
+        """Say that the reader stands here, and whether it leaves other chains to others.
+
+        A disk that is full leaves the note before it: no reader stops for this.
+        """
         now = self._seconds()
         if now < self._next or positions == self._noted:
             return
         self._next = now + EVERY_SECONDS
         try:
-            self._write(dict(positions))
+            self._write(dict(positions), partial=partial)
         except OSError as error:
             _log.debug("position_not_noted", error=type(error).__name__)
 
@@ -77,7 +82,7 @@ class PositionFile:
                 path.unlink(missing_ok=True)
         self._lock.release()
 
-    def _write(self, positions: dict[str, int]) -> None:
+    def _write(self, positions: dict[str, int], *, partial: bool) -> None:
         if not self._lock.held:
             with locked(self._folder.with_suffix(_LOCK)):
                 _sweep(self._folder)
@@ -87,6 +92,7 @@ class PositionFile:
             "process": f"{socket.gethostname()}/{os.getpid()}",
             "positions": positions,
             "noted_at": self._clock(),
+            "partial": partial,
         }
         fresh = self._path.with_suffix(".fresh")
         fresh.write_text(json.dumps(value))
@@ -105,7 +111,8 @@ def _read(path: Path) -> Reader | None:
     try:
         value = json.loads(path.read_bytes())
         positions = {str(chain): int(position) for chain, position in value["positions"].items()}
-        return Reader(tuple(map(str, value["processors"])), str(value["process"]), positions, int(value["noted_at"]))
+        processors, process, noted_at = value["processors"], value["process"], value["noted_at"]
+        return Reader(tuple(map(str, processors)), str(process), positions, int(noted_at), bool(value["partial"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # It has ended between two looks, or the file is not one of ours.
 

@@ -79,11 +79,11 @@ class BlobInputStore:
         names = self._blobs.list(f"{tenant}/{FOLDER}/{run_id}/")
         return sorted({int(found["interval"]) for name in names if (found := _NAME.fullmatch(name))})
 
-    def stored(self) -> Mapping[tuple[str, str, int], Sequence[bytes]]:
+    def stored(self, tenant: str) -> Mapping[tuple[str, int], Sequence[bytes]]:
         """See :class:`processors.batches.port.InputStore`."""
-        found: dict[tuple[str, str, int], list[bytes]] = {}
-        for match in filter(None, map(_NAME.fullmatch, self._blobs.list())):
-            held = found.setdefault((match["tenant"], match["run"], int(match["interval"])), [])
+        found: dict[tuple[str, int], list[bytes]] = {}
+        for match in filter(None, map(_NAME.fullmatch, self._blobs.list(f"{tenant}/{FOLDER}/"))):
+            held = found.setdefault((match["run"], int(match["interval"])), [])
             held += [bytes.fromhex(match["operation"])] if match["operation"] else []
         return found
 

@@ -38,8 +38,8 @@ class InputStore(Protocol):
     def intervals(self, tenant: str, run_id: str) -> Sequence[int]:
         """The intervals of a run of which anything lies here, in order."""
 
-    def stored(self) -> Mapping[tuple[str, str, int], Sequence[bytes]]:
-        """Everything that lies here: operation ids by tenant, run and interval."""
+    def stored(self, tenant: str) -> Mapping[tuple[str, int], Sequence[bytes]]:
+        """Everything of a tenant that lies here: operation ids by run and interval."""
 
 
 class ResultStore(Protocol):
@@ -59,5 +59,5 @@ class ResultStore(Protocol):
             ResultDamagedError: what lies there is not what was kept.
         """
 
-    def sweep(self, now: int) -> int:
-        """Destroy the results whose time is over at ``now`` (microseconds); how many."""
+    def sweep(self, tenant: str, now: int) -> int:
+        """Destroy a tenant's results whose time is over at ``now`` (microseconds); how many."""

@@ -83,9 +83,13 @@ class BlobResultStore:
         except CryptoError as error:
             raise ResultDamagedError("The result of an operation does not open.") from error
 
-    def sweep(self, now: int) -> int:
+    def sweep(self, tenant: str, now: int) -> int:
         """See :class:`processors.batches.port.ResultStore`."""
-        over = [name for name in self._blobs.list() if _NAME.fullmatch(name) and self._is_over(name, now)]
+        over = [
+            name
+            for name in self._blobs.list(f"{tenant}/{FOLDER}/")
+            if _NAME.fullmatch(name) and self._is_over(name, now)
+        ]
         for name in over:
             self._blobs.destroy(name)
         return len(over)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from processors import workshop
 from processors.exporter.orders import EVENTS, Desk
 from processors.workshop import Workshop
 from schemas.commands import FailArtifactExport
 from schemas.events import ArtifactExportRequested
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from processors.exporter.orders import Order
     from processors.exporter.workbench import Workbench
     from schemas.base import Command
@@ -21,10 +25,12 @@ class Exporter(Workshop[ArtifactExportRequested]):
     name = "exporter"
     events = EVENTS
 
-    def __init__(self, workbench: Workbench) -> None:
+    def __init__(
+        self, workbench: Workbench, turn: Callable[[str], AbstractContextManager[bool]] = workshop.alone
+    ) -> None:
         self._workbench = workbench
         self._orders = Desk()
-        super().__init__(self._orders)
+        super().__init__(self._orders, turn)
 
     def make(self, order: Order) -> Command:
         """See :class:`processors.workshop.Workshop`."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from processors import workshop
 from processors.packager.orders import EVENTS, Desk
 from processors.workshop import Workshop
 from schemas.commands import FailPackage
 from schemas.events import PackageRequested
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from processors.packager.orders import Order
     from processors.packager.workbench import Workbench
     from schemas.base import Command
@@ -21,10 +25,12 @@ class Packager(Workshop[PackageRequested]):
     name = "packager"
     events = EVENTS
 
-    def __init__(self, workbench: Workbench) -> None:
+    def __init__(
+        self, workbench: Workbench, turn: Callable[[str], AbstractContextManager[bool]] = workshop.alone
+    ) -> None:
         self._workbench = workbench
         self._orders = Desk()
-        super().__init__(self._orders)
+        super().__init__(self._orders, turn)
 
     def make(self, order: Order) -> Command:
         """See :class:`processors.workshop.Workshop`."""

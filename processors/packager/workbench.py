@@ -6,6 +6,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from tensorguard.artifact import CheckpointDamagedError, open_artifact
+from tensorguard.crypto.composite import PRIVATE_BYTES, CompositePrivateKey
 from tensorguard.crypto.memory import wipe
 from tensorguard.tgsp import tensors
 from tensorguard.tgsp.building import PackageSubject, build_package
@@ -15,21 +16,23 @@ from tensorguard.tgsp.manifest import Compatibility
 from tensorguard.tgsp.package import Package
 from tensorguard.tgsp.recipients import Device
 
+from processors.blobs.file import FileBlobStore
 from processors.blobs.port import BlobNotFoundError
+from processors.keys.file import FileKeyProvider
 from processors.packager.errors import ModelUnknownError, NothingToPackageError, RecipientUnknownError
+from producers.secretfiles import read_secret
 from schemas.commands import RecordPackageSigned
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tensorguard.artifact import ArtifactManifest
-    from tensorguard.crypto.composite import CompositePrivateKey
     from tensorguard.crypto.memory import Data
 
-    from processors.blobs.file import FileBlobStore
     from processors.blobs.port import BlobStore
     from processors.keys.port import KeyProvider
     from processors.packager.orders import Desk, Order
+    from producers.installation import Installation
 
 ADAPTER = "adapter/"
 
@@ -52,6 +55,19 @@ class Workbench:
         self._keys = keys
         self._signing_key = signing_key
         self._public_key = signing_key.public_key
+
+    @classmethod
+    def of(cls, installation: Installation) -> Workbench:
+        """The workbench on an installation's folders and keys; what killed writers left in them is swept."""
+        packages = FileBlobStore(installation.data_dir / "packages")
+        packages.sweep()
+        return cls(
+            checkpoints=FileBlobStore(installation.blobs_dir),
+            packages=packages,
+            scratch=packages.root,
+            keys=FileKeyProvider.of(installation),
+            signing_key=CompositePrivateKey(read_secret(installation.artifact_signing_key, PRIVATE_BYTES)),
+        )
 
     def make(self, order: Order, desk: Desk) -> RecordPackageSigned:
         """The report of a finished package; one that was finished before is reported again, never signed anew.

@@ -16,6 +16,10 @@ from tensorguard.artifact.store import MANIFEST, PAYLOAD, SIGNATURE, artifact_pr
 from tensorguard.errors import TensorGuardError
 
 from processors.base import Intent
+from processors.batches.inputs import BlobInputStore
+from processors.batches.results import BlobResultStore
+from processors.blobs.file import FileBlobStore
+from processors.exporter.store import ExportStore
 from processors.retention.known import EVENTS, Runs
 from producers.identities import HOUR
 from schemas import events as e
@@ -27,8 +31,8 @@ if TYPE_CHECKING:
     from processors.base import Recorded
     from processors.batches.port import InputStore, ResultStore
     from processors.blobs.port import BlobStore
-    from processors.exporter.store import ExportStore
     from processors.retention.known import Key
+    from producers.installation import Installation
     from schemas.base import Command, Event
 
 SWEEP_SECONDS = 60.0
@@ -39,7 +43,7 @@ Stranger = tuple[str, str, int, bytes]
 
 
 class Retention:
-    """Keeps as much as is needed. ``keep`` is the number of automatic checkpoints that stay for each run.
+    """Keeps as much of one tenant's as is needed. ``keep``: automatic checkpoints that stay for each run.
 
     ``clock`` gives microseconds since the epoch, ``seconds`` seconds that only grow.
     """
@@ -50,6 +54,7 @@ class Retention:
 
     def __init__(
         self,
+        tenant: str,
         blobs: BlobStore,
         inputs: InputStore,
         results: ResultStore,
@@ -58,6 +63,7 @@ class Retention:
         clock: Callable[[], int],
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._tenant = tenant
         self._blobs = blobs
         self._inputs = inputs
         self._results = results
@@ -71,8 +77,18 @@ class Retention:
         self._strangers: dict[Stranger, float] = {}
         self._sweep_at = seconds()
 
+    @classmethod
+    def maker(cls, installation: Installation) -> Callable[[str], Retention]:
+        """What makes the one of a tenant, on an installation's stores."""
+        blobs, keep = FileBlobStore(installation.blobs_dir), installation.settings.checkpoints_kept
+        inputs, results = BlobInputStore.of(installation), BlobResultStore.of(installation)
+        exports, clock = ExportStore.of(installation), installation.clock
+        return lambda tenant: cls(tenant, blobs, inputs, results, exports, keep, clock)
+
     def handle(self, recorded: Recorded) -> Sequence[Intent]:
         """Fold; nothing is destroyed before everything that is recorded is folded."""
+        if recorded.chain != self._tenant:
+            return ()
         if key := self._runs.fold(recorded):
             self._touched.add(key)
             match recorded.event:
@@ -134,10 +150,10 @@ class Retention:
     # -- what the ledger never heard of, or needs no more ------------------------------------------------------------
 
     def _sweep(self) -> None:
-        self._results.sweep(self._clock())
-        stored = self._inputs.stored()
+        tenant = self._tenant
+        self._results.sweep(tenant, self._clock())
         found: set[Stranger] = set()
-        for (tenant, run_id, interval), operations in stored.items():
+        for (run_id, interval), operations in self._inputs.stored(tenant).items():
             known = self._runs.get(tenant, run_id)
             if known is not None and known.is_over(interval) and not known.on_ledger(interval):
                 self._inputs.destroy(tenant, run_id, interval)

@@ -7,27 +7,21 @@ done before is not done again, because an intent's command id follows from its t
 from __future__ import annotations
 
 from collections import deque
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import structlog
 from tensorguard.errors import TensorGuardError
-from tensorguard.ledger.errors import MalformedRecordError
-from tensorguard.ledger.record import outcome_id
 
 from processors.base import Settling
+from processors.runners.outbox import Outbox, Sending, collect
 from producers.feed import Feed
-from producers.identities import make_envelope
 from producers.positions import PositionFile
-from producers.submitter import Submitter
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from tensorguard.ledger.envelope import Envelope
-
-    from processors.base import Intent, Processor, Recorded
+    from processors.base import Processor, Recorded
     from producers.engines.port import LogEngine
     from producers.installation import Installation
 
@@ -40,12 +34,10 @@ class EmbeddedRunner:
     """Runs processors on the ledger of one installation, until told to stop."""
 
     def __init__(self, installation: Installation, engine: LogEngine, processors: Sequence[Processor]) -> None:
-        self._installation = installation
         self._processors = tuple(processors)
-        self._producers = {role: installation.producer(role) for role in {p.role for p in processors}}
-        self._submitter = Submitter(installation, engine)
+        self._outbox = Outbox(installation, engine, {processor.role for processor in self._processors})
         self._feed = Feed(engine, events=frozenset().union(*(processor.events for processor in self._processors)))
-        self._pending: deque[tuple[str, Intent]] = deque()
+        self._pending: deque[Sending] = deque()
         names = [processor.name for processor in self._processors]
         self._position = PositionFile(installation.data_dir, names, installation.clock)
 
@@ -74,51 +66,23 @@ class EmbeddedRunner:
     def step(self) -> bool:
         """Send what is pending, or else handle what is new; whether there was anything."""
         if self._pending:
-            self._send()
+            self._outbox.send(self._pending)
             return True
         batch = self._feed.poll()
         for recorded in batch:
             self._handle(recorded)
         if not batch:
             self._settle()
-        self._send()
-        return bool(batch)
+        busy = bool(batch or self._pending)
+        self._outbox.send(self._pending)
+        return busy
 
     def _handle(self, recorded: Recorded) -> None:
         for processor in self._processors:
             if type(recorded.event) in processor.events:
-                self._collect(processor, lambda p=processor: p.handle(recorded))  # type: ignore[misc]
+                self._pending += collect(processor, lambda p=processor: p.handle(recorded))  # type: ignore[misc]
 
     def _settle(self) -> None:
         for processor in self._processors:
             if isinstance(processor, Settling):
-                self._collect(processor, processor.caught_up)
-
-    def _collect(self, processor: Processor, intents: Callable[[], Sequence[Intent]]) -> None:
-        try:
-            self._pending.extend((processor.role, intent) for intent in intents())
-        except Exception as error:
-            log.exception("processor_failed", processor=processor.name, error=type(error).__name__)
-
-    def _send(self) -> None:
-        for role, group in groupby(tuple(self._pending), key=lambda pair: pair[0]):
-            intents = [intent for _, intent in group]
-            envelopes = [envelope for intent in intents if (envelope := self._envelope(intent))]
-            if envelopes:
-                self._submitter.submit(self._producers[role], envelopes)
-            for _ in intents:
-                self._pending.popleft()
-
-    def _envelope(self, intent: Intent) -> Envelope | None:
-        try:
-            return make_envelope(
-                intent.command,
-                chain=intent.chain,
-                stream=intent.stream,
-                command_id=outcome_id(intent.trigger, intent.kind),
-                now=self._installation.clock(),
-                expected_version=intent.expected_version,
-            )
-        except MalformedRecordError:
-            log.exception("intent_malformed", command=type(intent.command).__name__)
-            return None
+                self._pending += collect(processor, processor.caught_up)

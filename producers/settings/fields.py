@@ -21,6 +21,7 @@ from producers.settings.about import (
     SEQUENCER,
     SERVER,
     TRAINER,
+    WORKER,
     About,
 )
 from producers.settings.kafka import KafkaSettings
@@ -124,7 +125,7 @@ class Settings(KafkaSettings):
     blob_url: Annotated[
         FileUrl | None,
         About(
-            (SERVER, TRAINER, PACKAGER, COMMANDS),
+            (SERVER, TRAINER, PACKAGER, WORKER, COMMANDS),
             "where sealed blobs are, if not in `blobs/` of the data directory: `file:///path/blobs`",
         ),
     ] = None
@@ -171,8 +172,13 @@ class Settings(KafkaSettings):
         Field(allow_inf_nan=False),
         About((TRAINER,), "an automatic checkpoint after so many seconds with a new step"),
     ] = 30.0
+    workers: Annotated[
+        PositiveInt,
+        Field(le=64),
+        About((SERVER,), "on Kafka: how many workers a server starts. Each chain is worked on by one of them"),
+    ] = 1
     checkpoints_kept: Annotated[
-        PositiveInt, About((SERVER,), "automatic checkpoints kept per run; named ones are all kept")
+        PositiveInt, About((SERVER, WORKER), "automatic checkpoints kept per run; named ones are all kept")
     ] = 3
     batch_retention: Annotated[
         Literal["sealed", "memory"],
@@ -191,7 +197,7 @@ class Settings(KafkaSettings):
     export_ttl_seconds: Annotated[
         PositiveInt,
         About(
-            (SERVER, PACKAGER),
+            (SERVER, PACKAGER, WORKER),
             "how long the files of an export can be downloaded; they lie sealed, and go with their key. A download "
             "that takes longer fails at its end",
         ),

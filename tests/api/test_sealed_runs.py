@@ -105,8 +105,8 @@ def test_an_input_whose_interval_ends_meanwhile_is_sealed_anew_and_nobody_sees_i
     assert future["op_seq"] == 3
     if headers:
         assert doors.operate(run, "forward_backward", body, headers=headers)["future_id"] == future["future_id"]
-    listed = {place: len(held) for place, held in doors.platform.inputs.stored().items()}
-    assert listed == {(TENANT, run, 0): 1, (TENANT, run, 2): 1}
+    listed = {place: len(held) for place, held in doors.platform.inputs.stored(TENANT).items()}
+    assert listed == {(run, 0): 1, (run, 2): 1}
 
 
 def test_a_key_that_is_destroyed_while_an_input_is_sealed_is_no_error_if_the_interval_is_over(doors: Doors) -> None:
@@ -156,7 +156,7 @@ def test_a_refused_operation_leaves_no_input_behind(doors: Doors) -> None:
     doors.post(f"/v1/training_clients/{run}/close")
     answer = doors.call("POST", f"/v1/training_clients/{run}/forward_backward", json={"batch": batch()})
     assert answer.json()["code"] == "run_closed"
-    assert not any(doors.platform.inputs.stored().values())
+    assert not any(doors.platform.inputs.stored(TENANT).values())
 
 
 def test_a_repeat_after_a_restart_finds_its_salt_as_long_as_the_input_is_kept(data_dir: Path) -> None:
@@ -181,7 +181,8 @@ def test_a_request_that_was_kept_but_not_decided_before_a_crash_is_taken_up_unde
 
     def crash() -> None:
         (sealed,) = (
-            doors.platform.inputs.get(*place, held[0]) for place, held in doors.platform.inputs.stored().items()
+            doors.platform.inputs.get(TENANT, *place, held[0])
+            for place, held in doors.platform.inputs.stored(TENANT).items()
         )
         assert sealed is not None
         salts.append(unpack_input(sealed)[0])
@@ -206,8 +207,8 @@ def test_completions_survive_a_restart_until_their_time_is_over(data_dir: Path) 
         done = doors.get(f"/v1/futures/{future['future_id']}", key=key)
         assert done["result"]["samples"][0]["completion"] == "b"
         store = doors.platform.results
-        assert store.sweep(doors.platform.installation.clock() + 3_599_000_000) == 0
-        assert store.sweep(doors.platform.installation.clock() + 3_601_000_000) == 1
+        assert store.sweep(TENANT, doors.platform.installation.clock() + 3_599_000_000) == 0
+        assert store.sweep(TENANT, doors.platform.installation.clock() + 3_601_000_000) == 1
         gone = doors.get(f"/v1/futures/{future['future_id']}", key=key)
         assert (gone["status"], gone["result"], gone["error"]["code"]) == ("completed", None, "result_expired")
 

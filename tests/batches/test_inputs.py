@@ -65,20 +65,21 @@ def test_a_destroyed_interval_is_gone_as_a_whole_and_the_others_are_not(store: I
     assert store.get("acme", "run", 12, ONE) == b"x"
 
 
-def test_everything_that_is_stored_can_be_listed(store: InputStore) -> None:
+def test_everything_of_a_tenant_that_is_stored_can_be_listed(store: InputStore) -> None:
     store.put("acme", "run", 0, ONE, b"x")
     store.put("acme", "run", 0, TWO, b"x")
     store.put("globex", "other", 5, ONE, b"x")
     store.discard("globex", "other", 5, ONE)
-    listed = {place: sorted(held) for place, held in store.stored().items()}
-    assert listed == {("acme", "run", 0): [ONE, TWO], ("globex", "other", 5): []}
+    listed = {place: sorted(held) for place, held in store.stored("acme").items()}
+    assert listed == {("run", 0): [ONE, TWO]}
+    assert store.stored("globex") == {("other", 5): []}
 
 
 def test_what_others_keep_in_the_same_blobs_is_no_input(store: InputStore, blobs: FileBlobStore) -> None:
     for name in ("acme/metadata/run", "acme/inputs/run/x/key", "acme/inputs/run/01/key", "acme/inputs/run/1/xyz"):
         with blobs.put(name) as out:
             out.write(b"x")
-    assert store.stored() == {}
+    assert store.stored("acme") == {}
     assert store.intervals("acme", "run") == []
 
 

@@ -59,11 +59,12 @@ def test_a_result_ends_with_its_time_and_is_swept_then(store: ResultStore, blobs
     clock.now += 30 * SECOND
     store.put("acme", TWO, b"text")
     clock.now += 30 * SECOND - 1
-    assert store.sweep(clock.now) == 0
+    assert store.sweep("acme", clock.now) == 0
     assert store.get("acme", ONE) == b"text"
     clock.now += 1
     assert store.get("acme", ONE) is None
-    assert store.sweep(clock.now) == 1
+    assert store.sweep("globex", clock.now) == 0
+    assert store.sweep("acme", clock.now) == 1
     assert list(blobs.list()) == [f"acme/results/{TWO.hex()}"]
 
 
@@ -75,7 +76,7 @@ def test_a_sweep_destroys_the_key_and_leaves_what_others_keep(
     store.put("acme", ONE, SECRET)
     clock.now += 61 * SECOND
     with (blobs.root / RESULT).open("rb") as still_open:
-        assert store.sweep(clock.now) == 1
+        assert store.sweep("acme", clock.now) == 1
         assert set(still_open.read()) == {0}
     assert list(blobs.list()) == ["acme/metadata/run"]
 

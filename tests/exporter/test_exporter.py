@@ -106,7 +106,7 @@ def test_each_order_that_waits_is_fulfilled_once_and_a_failure_is_reported_by_it
     exporter = Exporter(shop.workbench)
     good, bad = shop.order(trained, "peft"), shop.order(trained, "merged")
     exporter._desk.waiting = {(TENANT, order.request.export_id): order for order in (good, bad)}
-    made, failed = exporter.caught_up()
+    (made,), (failed,) = exporter.caught_up(), exporter.caught_up()
     assert isinstance(made.command, c.RecordArtifactExported)
     assert failed.command == c.FailArtifactExport("run-1", bad.request.export_id, "model_unknown")
     assert {intent.stream for intent in (made, failed)} == {"run/run-1"}

@@ -16,8 +16,8 @@ from tensorguard.tgsp.errors import PackageReceiptError
 from tensorguard.tgsp.package import Package, trusted_keys
 from tensorguard.tgsp.receipt import check_receipt
 
-from processors.packager.__main__ import workbench_of
 from processors.packager.orders import Desk
+from processors.packager.workbench import Workbench
 from schemas.commands import RevokeProducer
 from schemas.events import PackageFailed, PackageSigned
 from tests.support.packages import TENANT, Shop, digest_of_file
@@ -110,7 +110,7 @@ def test_a_package_that_was_finished_but_not_reported_is_reported_as_it_is(shop:
     for chain in ("platform", TENANT):
         for recorded in shop.ledger.events(chain):
             desk.take(recorded)
-    report = workbench_of(shop.ledger.installation).make(desk.waiting[TENANT, order], desk)
+    report = Workbench.of(shop.ledger.installation).make(desk.waiting[TENANT, order], desk)
     before = shop.file(order).read_bytes()
     shop.pack()
     assert shop.file(order).read_bytes() == before

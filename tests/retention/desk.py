@@ -39,7 +39,7 @@ class Desk:
         self.blobs.left = float("inf")
         self.position = 0
         stores = (self.blobs, self.inputs, self.results, self.exports)
-        self.retention = Retention(*stores, KEEP, lambda: self.now, lambda: self.seconds)
+        self.retention = Retention(TENANT, *stores, KEEP, lambda: self.now, lambda: self.seconds)
 
     def work(self) -> None:
         """Read to the end, do what is due, report it, and read on until nothing is left."""

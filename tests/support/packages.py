@@ -16,8 +16,7 @@ from edge.identity import Identity
 from processors.blobs.file import FileBlobStore
 from processors.keys.file import FileKeyProvider
 from processors.packager import Packager
-from processors.packager.__main__ import workbench_of
-from processors.packager.workbench import ADAPTER
+from processors.packager.workbench import ADAPTER, Workbench
 from processors.runners.embedded import EmbeddedRunner
 from producers.deciders.registry import stream_of
 from producers.identities import make_envelope
@@ -125,7 +124,7 @@ class Shop:
 
     def pack(self) -> None:
         """Let a fresh packager, which knows nothing, do all that waits, and have its reports decided."""
-        packager = Packager(workbench_of(self.ledger.installation))
+        packager = Packager(Workbench.of(self.ledger.installation))
         runner = EmbeddedRunner(self.ledger.installation, self.ledger.engine, [packager])
         while runner.step():
             pass

@@ -1,0 +1,242 @@
+"""A chain in the hands of a worker: one reader, and one lane for each of its processors.
+
+The reader brings every record to the lanes, in order, and tells them when all that is committed is folded. A lane
+does one thing at a time with its processor; what takes long (packaging, say) is done by threads of its own, while
+other lanes, and other chains, go on. What a worker does is done by no thread of Faust's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+import structlog
+from tensorguard.errors import TensorGuardError
+
+from processors.base import Settling
+from processors.runners.outbox import Sending, collect
+from producers.feed import Feed
+from schemas.base import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from processors.base import Processor, Recorded
+    from processors.runners.outbox import Outbox
+    from processors.runners.shared import Shared
+    from processors.runners.threads import Threads
+    from producers.engines.port import LogReader
+
+log = structlog.get_logger(__name__)
+
+
+class Turn:
+    """Work that is done by a pool's threads, never twice at once; asked for while it is done, it is done again."""
+
+    def __init__(self, threads: Threads, work: Callable[[], None]) -> None:
+        self._threads = threads
+        self._work = work
+        self._lock = threading.Lock()
+        self._asked = self._busy = False
+
+    def ask(self) -> None:
+        """Have it done soon; from any thread."""
+        with self._lock:
+            if self._busy:
+                self._asked = True
+                return
+            self._busy = True
+        self._threads.give(self._do)
+
+    def _do(self) -> None:
+        try:
+            self._work()
+        finally:
+            with self._lock:
+                again = self._busy = self._asked
+                self._asked = False
+            if again:
+                self._threads.give(self._do)
+
+
+class Gate:
+    """Whether a worker may send for a chain. Shutting it waits until what is being sent is sent."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open = True
+
+    def shut(self) -> None:
+        """Let nothing through any more."""
+        with self._lock:
+            self._open = False
+
+    def reopen(self) -> None:
+        """Let everything through again."""
+        with self._lock:
+            self._open = True
+
+    def send(self, outbox: Outbox, pending: deque[Sending]) -> bool:
+        """Send what is pending, if the gate is open; whether it was.
+
+        Raises:
+            TensorGuardError, OSError: see :meth:`processors.runners.outbox.Outbox.send`.
+        """
+        with self._lock:
+            if self._open:
+                outbox.send(pending)
+            return self._open
+
+
+class Lane:
+    """A processor of one chain: its events in order, what follows from them, and how far it is."""
+
+    def __init__(self, processor: Processor, threads: Threads, gate: Gate, outbox: Outbox) -> None:
+        self.processor = processor
+        self.position = 0
+        self._gate = gate
+        self._outbox = outbox
+        self._busy = threading.Lock()
+        self._lock = threading.Lock()
+        self._inbox: deque[Recorded] = deque()
+        self._reached = 0
+        self._level = False
+        self._pending: deque[Sending] = deque()
+        self._turn = Turn(threads, self._settle)
+
+    def take(self, batch: Sequence[Recorded]) -> None:
+        """Fold events, now or as soon as the processor is free; more may follow."""
+        heeded = [recorded for recorded in batch if type(recorded.event) in self.processor.events]
+        with self._lock:
+            self._inbox += heeded
+            self._level = self._level and not heeded
+        if self._busy.acquire(blocking=False):
+            try:
+                self._fold()
+            finally:
+                self._busy.release()
+
+    def level(self, reached: int) -> None:
+        """Everything that is committed was brought, up to ``reached``: let the processor act on it."""
+        with self._lock:
+            self._reached, self._level = reached, True
+        self._turn.ask()
+
+    def remind(self) -> None:
+        """Let the processor look again, if nothing is to be read: time has passed, or something could not be sent."""
+        if self._level:
+            self._turn.ask()
+
+    def _settle(self) -> None:
+        with self._busy:
+            try:
+                if not self._sent():
+                    return
+                reached = self._fold()
+                intended = self._caught_up()
+                if self._sent():
+                    self.position = reached
+                if intended:
+                    self._turn.ask()
+            except (TensorGuardError, OSError) as error:
+                # The ledger is full or out of reach: nothing is lost, since it is still pending at the next reminder.
+                log.warning("runner_delayed", processor=self.processor.name, code=getattr(error, "code", "os_error"))
+
+    def _caught_up(self) -> bool:
+        """Let the processor act on where things stand, unless more is on its way to it; whether it did."""
+        if not self._level or not isinstance(self.processor, Settling):
+            return False
+        intended = collect(self.processor, self.processor.caught_up)
+        self._pending += intended
+        return bool(intended)
+
+    def _sent(self) -> bool:
+        return self._gate.send(self._outbox, self._pending)
+
+    def _fold(self) -> int:
+        """Hand over what was brought; how far the chain was read then."""
+        while True:
+            with self._lock:
+                if not self._inbox:
+                    return self._reached
+                batch, self._inbox = self._inbox, deque()
+            for recorded in batch:
+                self._pending += collect(self.processor, lambda r=recorded: self.processor.handle(r))  # type: ignore[misc]
+
+
+class Chain:
+    """A chain that a worker was given, until it is dropped; each processor is given with the threads that serve it."""
+
+    def __init__(
+        self,
+        name: str,
+        reader: LogReader,
+        processors: Sequence[tuple[Processor, Threads]],
+        *,
+        reading: Threads,
+        shared: Shared,
+        outbox: Outbox,
+    ) -> None:
+        self.name = name
+        self._gate = Gate()
+        self._lanes = [Lane(processor, threads, self._gate, outbox) for processor, threads in processors]
+        heeded = frozenset[type[Event]]().union(*(processor.events for processor, _ in processors))
+        self._feed = Feed(reader, chains=lambda chain: chain == name, events=heeded)
+        self._common = shared.follow(name)
+        self._level = self._dropped = False
+        self._turn = Turn(reading, self._read)
+
+    def lags(self, size: int) -> bool:
+        """Whether not all of a chain of so many records was brought to its processors."""
+        return not self._level or size > self._reached
+
+    def position_of(self, processor: str) -> int:
+        """The first seq that a processor has not done with."""
+        return next(lane.position for lane in self._lanes if lane.processor.name == processor)
+
+    def wake(self) -> None:
+        """There may be something to read."""
+        self._turn.ask()
+
+    def remind(self) -> None:
+        """Time has passed: let processors look at it, and send again what could not be sent."""
+        for lane in self._lanes:
+            lane.remind()
+
+    def shut(self) -> None:
+        """Send nothing from now on. What is known stays, should the chain come back."""
+        self._gate.shut()
+
+    def reopen(self) -> None:
+        """The chain is this worker's, or still so."""
+        self._gate.reopen()
+        self.wake()
+
+    def drop(self) -> None:
+        """The chain is another worker's: nothing is sent for it from now on, or begun."""
+        self._dropped = True
+        self._gate.shut()
+
+    @property
+    def _reached(self) -> int:
+        return self._feed.positions.get(self.name, 0)
+
+    def _read(self) -> None:
+        """Bring everything up to the end to the processors, page by page."""
+        self._level = False
+        try:
+            while not self._dropped and (batch := self._feed.poll()):
+                self._bring(batch)
+            self._bring(self._common())
+        except (TensorGuardError, OSError) as error:
+            log.warning("chain_not_read", chain=self.name, code=getattr(error, "code", "os_error"))
+            return
+        if not self._dropped:
+            self._level = True
+            for lane in self._lanes:
+                lane.level(self._reached)
+
+    def _bring(self, batch: Sequence[Recorded]) -> None:
+        for lane in self._lanes:
+            lane.take(batch)

@@ -1,0 +1,31 @@
+"""The processors of a worker. Each chain has its own; none keeps what another chain's needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from processors.exporter.exporter import Exporter
+from processors.exporter.workbench import Workbench as ExportBench
+from processors.packager.packager import Packager
+from processors.packager.workbench import Workbench
+from processors.retention import Retention
+from processors.runners.crew import Kind
+from processors.workshop import in_turn
+
+if TYPE_CHECKING:
+    from producers.installation import Installation
+
+
+def kinds_of(installation: Installation) -> list[Kind]:
+    """Every kind, on an installation's stores and keys. Packages and exports are made one at a time: they need memory.
+
+    Raises:
+        KeyFileError, KeyProviderError: a key is not there, or does not open.
+    """
+    packages, exports = Workbench.of(installation), ExportBench.of(installation)
+    packaging, exporting = (in_turn(installation.data_dir, kind.name) for kind in (Packager, Exporter))
+    return [
+        Kind(Retention.name, Retention.role, Retention.maker(installation), threads=2),
+        Kind(Packager.name, Packager.role, lambda _: Packager(packages, packaging)),
+        Kind(Exporter.name, Exporter.role, lambda _: Exporter(exports, exporting)),
+    ]
