@@ -172,11 +172,6 @@ class Settings(KafkaSettings):
         Field(allow_inf_nan=False),
         About((TRAINER,), "an automatic checkpoint after so many seconds with a new step"),
     ] = 30.0
-    workers: Annotated[
-        PositiveInt,
-        Field(le=64),
-        About((SERVER,), "on Kafka: how many workers a server starts. Each chain is worked on by one of them"),
-    ] = 1
     checkpoints_kept: Annotated[
         PositiveInt, About((SERVER, WORKER), "automatic checkpoints kept per run; named ones are all kept")
     ] = 3
