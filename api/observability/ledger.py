@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from producers.engines.port import LogEngine, LogReader
     from producers.installation import Installation
+    from producers.positions import Reader
 
 SIGNER, VIEWS = "signer", "views"
 PROCESSORS = ("dispatcher", "retention", "trainer", "packager", "exporter")
@@ -38,7 +39,8 @@ class Position:
     """How far one reader of the ledger is behind it, by chain; None where nobody can say.
 
     ``process`` is ``host/pid`` of a processor that runs; None otherwise, and for the signer and the views, whose
-    position outlives them. ``noted_at``: when a processor said so, in microseconds since the epoch.
+    position outlives them. ``noted_at``: when a processor said so, in microseconds since the epoch. Workers share
+    chains: each has a lag in its own, and those that none has at the moment are a position without a process.
     """
 
     reader: str
@@ -92,7 +94,7 @@ class LedgerStanding:
         """How far each reader is behind in a chain; of several processes of one processor the last."""
         found: dict[str, int | None] = {}
         for position in self.positions:
-            behind = None if position.lag is None else position.lag[chain]
+            behind = None if position.lag is None else position.lag.get(chain)
             before = found.get(position.reader)
             found[position.reader] = behind if before is None else max(before, behind or 0)
         return found
@@ -123,9 +125,16 @@ def processors(sizes: Mapping[str, int], data_dir: Path) -> Iterator[Position]:
     for name in dict.fromkeys((*PROCESSORS, *(name for name, _ in running))):
         there = [reader for each, reader in running if each == name]
         for reader in there:
-            yield Position(name, _behind(sizes, reader.positions), reader.process, reader.noted_at)
+            yield Position(name, _behind(_chains_of(reader, sizes), reader.positions), reader.process, reader.noted_at)
         if not there:
             yield Position(name, None)
+        elif left := sizes.keys() - set().union(*(_chains_of(reader, sizes) for reader in there)):
+            yield Position(name, {chain: sizes[chain] for chain in sorted(left)})
+
+
+def _chains_of(reader: Reader, sizes: Mapping[str, int]) -> Mapping[str, int]:
+    """The chains that a reader reads: all, or those that it has of what it shares with others."""
+    return {chain: sizes[chain] for chain in reader.positions.keys() & sizes.keys()} if reader.partial else sizes
 
 
 def signed_size(reader: LogReader, chain: str) -> int:

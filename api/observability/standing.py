@@ -73,18 +73,19 @@ class Standing:
         words, label = "Records that a processor has not read", ["processor"]
         behind = GaugeMetricFamily("tensorguard_processor_lag_records", f"{words}, over all chains.", labels=label)
         most = GaugeMetricFamily("tensorguard_processor_lag_records_most", f"{words}, of one chain.", labels=label)
-        for processor, lags in _by_processor(processors(self.engine.sizes(), self.data_dir)).items():
-            behind.add_metric([processor], max(sum(lag.values()) for lag in lags))
-            most.add_metric([processor], max(max(lag.values(), default=0) for lag in lags))
+        for processor, lag in _by_processor(processors(self.engine.sizes(), self.data_dir)).items():
+            behind.add_metric([processor], sum(lag.values()))
+            most.add_metric([processor], max(lag.values(), default=0))
         yield from (behind, most)
 
 
-def _by_processor(positions: Iterable[Position]) -> dict[str, list[Mapping[str, int]]]:
-    """The lags of each processor's processes. One that does not run has none: a figure would be made up."""
-    found: dict[str, list[Mapping[str, int]]] = {}
+def _by_processor(positions: Iterable[Position]) -> dict[str, dict[str, int]]:
+    """Each processor's lag by chain, of several processes the last. One that does not run has none."""
+    found: dict[str, dict[str, int]] = {}
     for position in positions:
         if position.lag is not None and position.reader in PROCESSORS:
-            found.setdefault(position.reader, []).append(position.lag)
+            lag = found.setdefault(position.reader, {})
+            lag |= {chain: max(behind, lag.get(chain, 0)) for chain, behind in position.lag.items()}
     return found
 
 
