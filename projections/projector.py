@@ -16,6 +16,7 @@ from tensorguard.ledger.errors import LedgerError
 from tensorguard.ledger.merkle import leaf_hash
 from tensorguard.ledger.record import GENESIS_PREV_HASH
 
+from producers.engines.errors import UnreachableError
 from producers.engines.port import LogReader
 from producers.feed import Feed, Recorded
 from projections.errors import CorruptLedgerError, ForeignHistoryError, ProjectionError, ViewsUnavailableError
@@ -66,7 +67,7 @@ class Projector:
             pass
 
     def run(self, stop: threading.Event) -> None:
-        """Step as records come, until ``stop`` is set; a database that cannot be written is tried again.
+        """Step as records come, until ``stop`` is set; a database or a log that is out of reach is tried again.
 
         Raises:
             ProjectionError: the views stand still; whoever waits has been told.
@@ -75,7 +76,7 @@ class Projector:
             try:
                 if not self.step():
                     self._feed.wait(IDLE_SECONDS)
-            except ViewsUnavailableError:
+            except (ViewsUnavailableError, UnreachableError):
                 stop.wait(IDLE_SECONDS)
             except ProjectionError as error:
                 self._notices.fail(error)

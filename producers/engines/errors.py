@@ -12,6 +12,10 @@ class EngineError(TensorGuardError):
     next_step = "Look at the server's log, then try again."
 
 
+class UnreachableError(EngineError):
+    """The log cannot be reached for now: whoever only reads may wait and try again."""
+
+
 class FencedError(EngineError):
     """A newer writer has taken this ledger."""
 

@@ -20,7 +20,7 @@ from tensorguard.ledger.merkle import leaf_hash
 from tensorguard.ledger.record import decode_meta
 
 from producers.clock import SECOND, Clock
-from producers.engines.errors import StorageFullError
+from producers.engines.errors import StorageFullError, UnreachableError
 from producers.files import replace_file
 from producers.locks import FileLock
 from producers.secretfiles import private_folder
@@ -38,7 +38,7 @@ FOLDER = "signer"
 MAX_EVENTS = 128
 MAX_SECONDS = 0.2
 _IDLE_SECONDS = 30.0
-_FULL_SECONDS = 1.0
+_AGAIN_SECONDS = 1.0
 _PAGE = 1024
 _HASH_BYTES = 32
 _NEVER = 1 << 62
@@ -89,15 +89,14 @@ class Signer:
         self.refused: dict[str, SignerError] = {}
 
     def run(self) -> None:
-        """Sign for as long as the process lives."""
+        """Sign for as long as the process lives; what could not be done now is done in a later round."""
         while True:
             try:
                 self.advance()
-            except StorageFullError as error:
-                _log.error("storage_full", detail=str(error))
-                threading.Event().wait(_FULL_SECONDS)
-            else:
                 self._rest()
+            except (StorageFullError, UnreachableError) as error:
+                _log.error("signing_delayed", code=error.code, detail=str(error))
+                threading.Event().wait(_AGAIN_SECONDS)
 
     def _rest(self) -> None:
         """Wait for something new, and for enough of it or long enough since the last round."""

@@ -27,7 +27,7 @@ from producers.installation import Installation
 from producers.settings import read
 from producers.submitter import Submitter
 from schemas.commands import IssueApiKey
-from tests.support.kafka import broker
+from tests.support.kafka import Broker, broker, own_broker
 from tests.support.ledgers import python
 from tests.support.server import LiveServer, free_port, tensorguard, tensorguard_json
 from tests.support.tiny_model import build_tiny_model
@@ -53,6 +53,7 @@ class Place:
     server: LiveServer
     client: Any
     data_dir: Path
+    broker: Broker
 
     def run(self) -> Any:
         return self.client.create_training_client(
@@ -104,15 +105,16 @@ def keep_on_kafka(data_dir: Path, servers: str) -> None:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     root = tmp_path_factory.mktemp("kafka")
     data_dir = root / "data"
-    keep_on_kafka(data_dir, broker().servers)
-    server = LiveServer(data_dir, root / "server.log", {"TG_CHECKPOINT_EVERY_STEPS": "4"}).start()
-    try:
-        tensorguard("models", "add", "tiny", build_tiny_model(root / "model"), "--data-dir", data_dir)
-        key = tensorguard_json("keys", "issue", "--data-dir", data_dir, "--tenant", "acme")["api_key"]
-        with ServiceClient(base_url=server.url, api_key=key) as client:
-            yield Place(server, client, data_dir)
-    finally:
-        server.stop()
+    with own_broker() as own:
+        keep_on_kafka(data_dir, own.servers)
+        server = LiveServer(data_dir, root / "server.log", {"TG_CHECKPOINT_EVERY_STEPS": "4"}).start()
+        try:
+            tensorguard("models", "add", "tiny", build_tiny_model(root / "model"), "--data-dir", data_dir)
+            key = tensorguard_json("keys", "issue", "--data-dir", data_dir, "--tenant", "acme")["api_key"]
+            with ServiceClient(base_url=server.url, api_key=key) as client:
+                yield Place(server, client, data_dir, own)
+        finally:
+            server.stop()
 
 
 def send_steps(training: Any, count: int) -> list[Any]:
@@ -149,8 +151,8 @@ def test_a_broker_that_is_killed_and_comes_back_loses_nothing(place: Place, tmp_
     with supervised(place.server):
         futures = send_steps(training, STEPS)
         futures[0].result(timeout=PATIENCE)
-        broker().stop()
-        broker().start()
+        place.broker.stop()
+        place.broker.start()
         futures += send_steps(training, STEPS)
         assert [future.result(timeout=PATIENCE).step for future in futures] == list(range(1, 2 * STEPS + 1))
         place.verify(tmp_path / "export")

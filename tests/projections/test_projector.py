@@ -16,8 +16,10 @@ from sqlalchemy.orm import Session
 from api import keys
 from producers.deciders import registry
 from producers.deciders.run import RunState
+from producers.engines.errors import UnreachableError
 from producers.engines.sqlite import SqliteEngine
 from producers.feed import Feed
+from projections import projector as projector_module
 from projections.database import open_database, sqlite_url
 from projections.errors import CorruptLedgerError, ForeignHistoryError, ViewsInUseError, ViewsUnavailableError
 from projections.models import Artifact
@@ -202,6 +204,38 @@ def test_a_projector_goes_on_where_the_views_stand(ledger: SqliteEngine, tmp_pat
             Projector(ledger, database).step(11)
         Projector(ledger, database).catch_up()
         assert dump(database) == dump(whole)
+
+
+class Away:
+    """A ledger that cannot be reached at first."""
+
+    def __init__(self, ledger: SqliteEngine, times: int) -> None:
+        self._ledger = ledger
+        self._left = times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    def sizes(self) -> dict[str, int]:
+        if self._left:
+            self._left -= 1
+            raise UnreachableError("Nobody answers.")
+        return self._ledger.sizes()
+
+
+def test_a_projector_waits_for_a_ledger_that_is_out_of_reach(
+    ledger: SqliteEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projector_module, "IDLE_SECONDS", 0.01)
+    away: Any = Away(ledger, 3)
+    with database_at(tmp_path / "views") as database:
+        projector, stop = Projector(away, database), threading.Event()
+        running = threading.Thread(target=projector.run, args=(stop,))
+        running.start()
+        assert projector.wait_for("acme", ledger.size("acme") - 1, 60)
+        stop.set()
+        running.join()
+        assert (away._left, projector.failure()) == (0, None)
 
 
 def test_a_batch_that_cannot_be_written_is_not_there_at_all_and_comes_again(

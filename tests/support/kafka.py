@@ -1,16 +1,17 @@
-"""A real Apache Kafka broker for tests: one per test process, on this machine alone, started when first asked for."""
+"""Real Apache Kafka brokers for tests, on this machine alone: one for a whole test run, and others to be killed."""
 
 from __future__ import annotations
 
-import atexit
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from confluent_kafka import OFFSET_END, TopicPartition
@@ -19,6 +20,10 @@ from confluent_kafka.admin import AdminClient
 from producers.engines.kafka import KafkaConfig
 from producers.engines.kafka.topics import Topics
 from tests.support.require import absent
+from tests.support.shared import Running, shared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 START = Path(__file__).parents[2] / "deploy" / "kafka" / "start"
 PARTITIONS = 2
@@ -34,13 +39,25 @@ _SMALL = (
 )
 
 
-class Broker:
-    """One broker with its data in a folder of its own; ``servers`` is where clients find it."""
+class Cluster:
+    """Brokers; ``servers`` is where clients find them."""
+
+    def __init__(self, servers: str) -> None:
+        self.servers = servers
+
+    def config(self, prefix: str | None = None, *, options: dict[str, str] | None = None) -> KafkaConfig:
+        """A ledger of its own, unless a prefix names one that there is."""
+        name = prefix or f"t{uuid4().hex[:12]}"
+        return KafkaConfig(self.servers, name, partitions=PARTITIONS, options=options or {})
+
+
+class Broker(Cluster):
+    """One broker with its data in a folder of its own."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="tg-kafka-"))
         self._port, self._controller = _free_port(), _free_port()
-        self.servers = f"127.0.0.1:{self._port}"
+        super().__init__(f"127.0.0.1:{self._port}")
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -64,9 +81,11 @@ class Broker:
         process.stdout.close()
 
     def signal(self, number: signal.Signals) -> None:
-        """Stop, continue or kill its process."""
+        """Pause its process, let it go on, or kill it; a pause has begun when this returns."""
         assert self._process is not None
         self._process.send_signal(number)
+        if number == signal.SIGSTOP:
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def stop(self) -> None:
         """End it and wait until it is gone; its data stay."""
@@ -80,22 +99,43 @@ class Broker:
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def config(self, prefix: str | None = None, *, options: dict[str, str] | None = None) -> KafkaConfig:
-        """A ledger of its own on this broker, unless a prefix names one that there is."""
-        name = prefix or f"t{uuid4().hex[:12]}"
-        return KafkaConfig(self.servers, name, partitions=PARTITIONS, options=options or {})
+    @property
+    def running(self) -> Running:
+        """It as other processes know it."""
+        assert self._process is not None
+        return Running(self._process.pid, str(self._folder), self.servers)
 
 
 @cache
-def broker() -> Broker:
-    """This process's broker; skips the test, or fails it when Kafka is required, if there cannot be one."""
+def broker() -> Cluster:
+    """The broker of this test run, which nobody stops; skips or fails the test if there cannot be one."""
+    require_tools()
+    return Cluster(shared("kafka", _started))
+
+
+@contextmanager
+def own_broker() -> Iterator[Broker]:
+    """A broker that the test may stop and kill; skips or fails the test if there cannot be one."""
+    require_tools()
+    made = Broker()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+
+
+def require_tools() -> None:
+    """Skip the test, or fail it when Kafka is required, if no broker can be started here."""
     missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
     if missing:
         absent("kafka", f"{' and '.join(missing)} cannot be found.")
+
+
+def _started() -> Running:
     made = Broker()
-    atexit.register(made.close)
     made.start()
-    return made
+    return made.running
 
 
 def forget_replies(config: KafkaConfig) -> None:

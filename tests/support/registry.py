@@ -1,12 +1,12 @@
-"""A real schema registry for tests: one per test process, on this machine alone, started when first asked for."""
+"""A real schema registry for tests: one for a whole test run, on this machine alone, started when first asked for."""
 
 from __future__ import annotations
 
-import atexit
 import shutil
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import httpx
 
 from tests.support.require import absent
 from tests.support.server import free_port
+from tests.support.shared import Running, shared
 
 START = Path(__file__).parents[2] / "deploy" / "registry" / "start"
 READY_SECONDS = 240.0
@@ -48,6 +49,12 @@ class Registry:
         except httpx.TransportError:
             return False
 
+    @property
+    def running(self) -> Running:
+        """It as other processes know it."""
+        assert self._process is not None
+        return Running(self._process.pid, str(self._folder), self.url)
+
     def stop(self) -> None:
         """End it and wait until it is gone; its data stay."""
         if self._process is not None:
@@ -61,16 +68,26 @@ class Registry:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class SharedRegistry:
+    """The address of one that others use as well."""
+
+    url: str
+
+
 @cache
-def registry() -> Registry:
-    """This process's registry; skips the test, or fails it when one is required, if there cannot be one."""
+def registry() -> SharedRegistry:
+    """The registry of this test run; skips the test, or fails it when one is required, if there cannot be one."""
     missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
     if missing:
         absent("registry", f"{' and '.join(missing)} cannot be found.")
-    made = Registry()
-    atexit.register(made.close)
     try:
-        made.start()
+        return SharedRegistry(shared("registry", _started))
     except RuntimeError as error:
         absent("registry", str(error))
-    return made
+
+
+def _started() -> Running:
+    made = Registry()
+    made.start()
+    return made.running

@@ -15,9 +15,13 @@ _CLIENT_LOG.addHandler(logging.NullHandler())
 _CLIENT_LOG.propagate = False
 
 _WARNINGS = 4
+# A fatal error is raised within the binding's callbacks, where a line to log would then end in a SystemError.
+_SILENT = {"log_level": 0}
 FETCH_WAIT_MS = 100
 TRANSACTION_MS = 30_000
 DELIVERY_MS = 30_000
+# A broker that comes back is found within a second or so; a connection that went away without a word is noticed.
+_CONNECTIONS = {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 1000, "socket.keepalive.enable": True}
 # The broker turns a transaction away while it still marks the end of the one before: that takes milliseconds.
 _SOON_AGAIN = {"retry.backoff.ms": 5, "retry.backoff.max.ms": 200}
 _OWN = frozenset(
@@ -84,6 +88,7 @@ class KafkaConfig:
         return {
             "linger.ms": 0,
             **self._shared(_CONSUMERS | {"transaction.timeout.ms"}),
+            **_SILENT,
             "message.timeout.ms": timeout,
             "enable.idempotence": True,
             "acks": "all",
@@ -102,4 +107,10 @@ class KafkaConfig:
 
     def _shared(self, without: frozenset[str]) -> dict[str, Any]:
         chosen = {name: value for name, value in self.options.items() if name not in without | _OWN}
-        return {"bootstrap.servers": self.servers, "logger": _CLIENT_LOG, "log_level": _WARNINGS, **chosen}
+        return {
+            "bootstrap.servers": self.servers,
+            "logger": _CLIENT_LOG,
+            "log_level": _WARNINGS,
+            **_CONNECTIONS,
+            **chosen,
+        }

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from producers.engines.kafka.errors import BrokerError, reason_of, typed_errors
+from producers.engines.kafka.errors import BrokerError, typed_errors
+from producers.engines.kafka.patience import ATTEMPT_SECONDS, PATIENCE_SECONDS, ride_out
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo
 
     from producers.engines.kafka.state import State
 
 Place = tuple[str, int]
 """A topic and a partition."""
 
-_SECONDS = 30.0
-_AGAIN_SECONDS = 0.05
-_PASSING = frozenset(
-    {
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError.UNKNOWN_LEADER_EPOCH,
-        KafkaError.FENCED_LEADER_EPOCH,
-        KafkaError.OFFSET_NOT_AVAILABLE,
-        KafkaError.BROKER_NOT_AVAILABLE,
-        KafkaError.NETWORK_EXCEPTION,
-        KafkaError._NOENT,  # noqa: SLF001 -- librdkafka's own errors are called so
-        KafkaError._TRANSPORT,  # noqa: SLF001 -- librdkafka's own errors are called so
-    }
-)
+_GRACE_SECONDS = 1.0
 
 
 class Ends:
@@ -54,23 +40,28 @@ class Ends:
         return self._ask(places, IsolationLevel.READ_COMMITTED)
 
     def _ask(self, places: Collection[Place], isolation: IsolationLevel) -> dict[Place, int]:
-        deadline = time.monotonic() + _SECONDS
-        with typed_errors("asking for the ends of topics"):
-            while True:
-                try:
-                    return self._ask_once(places, isolation)
-                except TimeoutError as error:
-                    raise BrokerError("Kafka does not answer in time.") from error
-                except KafkaException as error:
-                    # A partition that has just been made, or is moving, has no leader for a moment.
-                    if reason_of(error).code() not in _PASSING or time.monotonic() > deadline:
-                        raise
-                self._state.pause(_AGAIN_SECONDS)
-                # A client that asks for ends alone would go on with the leader that it knew before.
-                self._admin.list_topics(timeout=_SECONDS)
-
-    def _ask_once(self, places: Collection[Place], isolation: IsolationLevel) -> dict[Place, int]:
-        self._admin.poll(0)  # Takes what the client logs: nobody else does.
         asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}
-        found = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=_SECONDS)
-        return {(place.topic, place.partition): int(end.result(_SECONDS).offset) for place, end in found.items()}
+
+        def ask() -> dict[Place, int]:
+            self._admin.poll(0)  # Takes what the client logs: nobody else does.
+            found = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=ATTEMPT_SECONDS)
+            answers = {place: end.result(ATTEMPT_SECONDS + _GRACE_SECONDS) for place, end in found.items()}
+            return {(place.topic, place.partition): _offset(answer) for place, answer in answers.items()}
+
+        with typed_errors("asking for the ends of topics"):
+            return ride_out(ask, self._look_around, PATIENCE_SECONDS)
+
+    def _look_around(self, seconds: float) -> None:
+        """Learn who leads partitions now: a client that asks for ends alone would go on with whom it knew before."""
+        self._state.pause(seconds)
+        if self._state.closed:
+            raise BrokerError("The ledger is closed.")
+        with suppress(KafkaException):
+            self._admin.list_topics(timeout=ATTEMPT_SECONDS)
+
+
+def _offset(answer: ListOffsetsResultInfo) -> int:
+    """A question that nobody answered in time comes back without an error, and with no offset at all."""
+    if answer.offset < 0:
+        raise TimeoutError
+    return int(answer.offset)

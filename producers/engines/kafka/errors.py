@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException
 
-from producers.engines.errors import EngineError, FencedError
+from producers.engines.errors import EngineError, FencedError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,11 +21,30 @@ _FENCED = frozenset(
 )
 
 
-class BrokerError(EngineError):
-    """Kafka cannot be reached, or says no."""
+DENIED = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError._AUTHENTICATION,  # noqa: SLF001 -- librdkafka's own errors are called so
+    }
+)
+
+
+class BrokerError(UnreachableError):
+    """Kafka cannot be reached, or cannot answer."""
 
     code = "kafka_unavailable"
     next_step = "Look at the brokers and at TG_LOG_URL, then try again: nothing that was answered is lost."
+
+
+class DeniedError(EngineError):
+    """Kafka does not let this user do what was asked."""
+
+    code = "kafka_denied"
+    next_step = "Set this role's user and password (TG_KAFKA_SASL_…), and give it the rights that docs/kafka.md lists."
 
 
 class CommitLostError(EngineError):
@@ -69,6 +88,7 @@ def typed_errors(doing: str) -> Iterator[None]:
 
     Raises:
         FencedError: a newer writer has the role.
+        DeniedError: the user may not do that.
         BrokerError: anything else that Kafka says.
     """
     try:
@@ -82,6 +102,8 @@ def translated(error: KafkaException, doing: str) -> EngineError:
     reason = reason_of(error)
     if reason.code() in _FENCED:
         return FencedError("A newer writer has taken this intake partition.")
+    if reason.code() in DENIED:
+        return DeniedError(f"Kafka does not allow {doing} ({reason.name()}).")
     # The name alone: the text may quote hosts, never anything that helps.
     return BrokerError(f"Kafka failed at {doing} ({reason.name()}).")
 

@@ -13,7 +13,7 @@ from producers.engines.errors import LedgerDamagedError
 from producers.engines.group import GroupCommit
 from producers.engines.kafka import messages
 from producers.engines.kafka.ends import Ends, Place
-from producers.engines.kafka.errors import BrokerError
+from producers.engines.kafka.errors import DENIED, BrokerError, DeniedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,8 +100,10 @@ class Follower:
             self._reached[str(topic), int(partition or 0)] = int(offset or 0) + 1
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- librdkafka's own errors are called so
             self._reached[str(topic), int(partition or 0)] = int(offset or 0)
-        elif not error.retriable() and error.code() in _FATAL:
-            self._state.failure = BrokerError(f"The ledger's topics cannot be read ({error.name()}).")
+        elif error.code() in DENIED:
+            self._state.failure = DeniedError(f"Kafka does not allow reading the ledger's topics ({error.name()}).")
+        elif error.code() in _GONE:
+            self._state.failure = LedgerDamagedError(f"A topic beside the ledger is gone ({error.name()}).")
 
     def _apply(self, message: Message, topic: str, partition: int) -> None:
         key, value = bytes(message.key() or b""), message.value()
@@ -134,13 +136,11 @@ class Follower:
             self._state.checkpoints[key.decode()] = data
 
 
-_FATAL = frozenset(
+_GONE = frozenset(
     {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 -- librdkafka's own errors are called so
-        KafkaError._FATAL,  # noqa: SLF001 -- the same
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 -- librdkafka's own errors are called so
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 -- the same
     }
 )
 

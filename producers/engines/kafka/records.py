@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from producers.engines.errors import EngineError, LedgerDamagedError
-from producers.engines.kafka.errors import BrokerError, reason_of, typed_errors
+from producers.engines.kafka.errors import DENIED, BrokerError, DeniedError, reason_of, typed_errors
 from producers.engines.kafka.index import NEAR, Index
+from producers.engines.kafka.patience import ATTEMPT_SECONDS, PASSING, ride_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,7 @@ _WINDOW_BYTES = 8 << 20
 _ALL_BYTES = 64 << 20
 _POLL_SECONDS = 0.1
 _SECONDS = 30.0
+_GONE_SECONDS = 3.0
 
 
 @dataclass
@@ -185,11 +187,19 @@ class Records:
     def _end(self, stream: _Stream) -> int:
         place = TopicPartition(self._topics.ledger(stream.chain), 0)
         try:
-            return int(self._opened().get_watermark_offsets(place, timeout=_SECONDS)[1])
+            # A broker may not have heard of a new topic yet; one that is gone stays so.
+            return ride_out(
+                lambda: ride_out(lambda: self._asked_end(place), time.sleep, _GONE_SECONDS, _GONE),
+                time.sleep,
+                passing=PASSING - _GONE,
+            )
         except KafkaException as error:
             if reason_of(error).code() in _GONE:
                 raise LedgerDamagedError(f"The topic of chain {stream.chain!r} is gone from Kafka.") from error
             raise
+
+    def _asked_end(self, place: TopicPartition) -> int:
+        return int(self._opened().get_watermark_offsets(place, timeout=ATTEMPT_SECONDS)[1])
 
     def _opened(self) -> Consumer:
         if self._closed():
@@ -241,8 +251,8 @@ class Records:
             stream.ended = True
         elif error.code() in _GONE:
             raise LedgerDamagedError(f"Records of chain {stream.chain!r} are gone from Kafka ({error.name()}).")
-        elif not error.retriable():
-            raise BrokerError(f"Chain {stream.chain!r} cannot be read ({error.name()}).")
+        elif error.code() in DENIED:
+            raise DeniedError(f"Kafka does not allow reading chain {stream.chain!r} ({error.name()}).")
 
     def _take_record(self, stream: _Stream, message: Message) -> None:
         key, value, offset = bytes(message.key() or b""), message.value(), int(message.offset() or 0)

@@ -6,16 +6,21 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import structlog
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
-from producers.engines.kafka.errors import BrokerError, TopicSettingsError, reason_of, typed_errors
+from producers.engines.kafka.errors import DENIED, BrokerError, TopicSettingsError, reason_of, typed_errors
+from producers.engines.kafka.patience import ride_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from confluent_kafka.admin import TopicMetadata
+
     from producers.engines.kafka.config import KafkaConfig
 
+_log = structlog.get_logger("kafka")
 _DAY_MS = 24 * 3_600 * 1_000
 REPLIES_MS = _DAY_MS
 _INTAKE_MS = 7 * _DAY_MS
@@ -25,7 +30,8 @@ _NEWEST = {"cleanup.policy": "compact", "segment.bytes": "16777216", "min.cleana
 # Only whole segments are deleted: what is to be kept for a day must not lie in one of a week.
 _LATELY = {"cleanup.policy": "delete", "retention.ms": str(REPLIES_MS), "segment.ms": "3600000"}
 _SECONDS = 30.0
-_CONNECT_SECONDS = 10.0
+_CONNECT_SECONDS = 15.0
+_FIRST_SECONDS = 3.0
 _AGAIN_SECONDS = 0.02
 
 
@@ -84,8 +90,10 @@ class TopicMaker:
     """Makes topics that are missing and checks those that exist."""
 
     def __init__(self, config: KafkaConfig) -> None:
+        self._servers = config.servers
         self._replication = config.replication
-        self.admin = AdminClient(config.admin())
+        self._said: KafkaError | None = None
+        self.admin = AdminClient(config.admin() | {"error_cb": self._hear})
 
     def ensure(self, topics: Iterable[Topic]) -> None:
         """Have topics with their settings; any number of processes may do so at once.
@@ -101,8 +109,25 @@ class TopicMaker:
             self._check([topic for name, topic in wanted.items() if name not in made])
 
     def _existing(self) -> dict[str, int]:
-        listed = self.admin.list_topics(timeout=_CONNECT_SECONDS).topics
+        listed = ride_out(self._listed, time.sleep, _CONNECT_SECONDS)
         return {name: len(topic.partitions) for name, topic in listed.items()}
+
+    def _listed(self) -> dict[str, TopicMetadata]:
+        """All topics; while no broker answers, an operator is told so at once."""
+        try:
+            return self.admin.list_topics(timeout=min(_FIRST_SECONDS, _CONNECT_SECONDS)).topics
+        except KafkaException as error:
+            self.admin.poll(0)
+            reason = self._said or reason_of(error)
+            if reason.code() in DENIED:
+                raise KafkaException(reason) from error
+            _log.warning("kafka_awaited", servers=self._servers, reason=reason.name(), next_step=BrokerError.next_step)
+            raise
+
+    def _hear(self, error: KafkaError) -> None:
+        """What librdkafka says of its connections; of a login that fails nothing else is heard."""
+        if error.code() in DENIED:
+            self._said = error
 
     def _make(self, topics: list[Topic]) -> set[str]:
         """Make topics; the names of those that nobody else has made meanwhile."""
@@ -113,7 +138,7 @@ class TopicMaker:
             for t in topics
         ]
         made = set()
-        for name, making in self.admin.create_topics(new, operation_timeout=_SECONDS).items():
+        for name, making in self.admin.create_topics(new, operation_timeout=_SECONDS, request_timeout=_SECONDS).items():
             try:
                 making.result(_SECONDS)
                 made.add(name)
@@ -127,7 +152,7 @@ class TopicMaker:
             return
         partitions = self._partitions([topic.name for topic in topics])
         resources = [ConfigResource(ResourceType.TOPIC, topic.name) for topic in topics]
-        described = self.admin.describe_configs(resources)
+        described = self.admin.describe_configs(resources, request_timeout=_SECONDS)
         for topic, resource in zip(topics, resources, strict=True):
             try:
                 settings = described[resource].result(_SECONDS)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from tensorguard.ledger.errors import LedgerError
 from tensorguard.ledger.record import decode_record
 
@@ -21,8 +21,9 @@ from producers.engines.kafka.errors import (
     translated,
     typed_errors,
 )
+from producers.engines.kafka.lag import Lag
 from producers.engines.kafka.messages import Decided, Head, WriterState
-from producers.engines.kafka.places import offset_after, partition_of
+from producers.engines.kafka.places import partition_of
 from producers.engines.port import Quarantined
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 _Letters = Sequence[tuple[Quarantined, bytes]]
 _GRACE_SECONDS = 5.0
-_OFFSETS_SECONDS = 10.0
 _FULL_SECONDS = 0.1
 
 
@@ -65,7 +65,7 @@ class Writer:
         self._lock = threading.Lock()
         self._producer: Producer | None = None
         self._epoch = 0
-        self._group: Consumer | None = None
+        self._lag = Lag(config, topics.intake, partition)
 
     @property
     def active(self) -> bool:
@@ -121,13 +121,14 @@ class Writer:
                     raise translated(error, "beginning a transaction") from error
                 raise
             self._apply(commit, letters, heads)
+            if commit.intake_position is not None:
+                self._lag.tell(commit.intake_position)
 
     def close(self) -> None:
         """Give the role and the clients back."""
         with self._lock:
             self._drop()
-            if self._group is not None:
-                self._group.close()
+            self._lag.close()
 
     def _next(self, at_least: int) -> WriterState:
         with self._state.changed:
@@ -165,7 +166,6 @@ class Writer:
         producer.begin_transaction()
         try:
             self._produce_all(producer, commit, letters, offsets)
-            self._send_position(producer, commit)
             producer.flush(self._seconds)
             producer.commit_transaction(self._seconds)
         except KafkaException as error:
@@ -221,18 +221,6 @@ class Writer:
                 producer.poll(_FULL_SECONDS)
             else:
                 return
-
-    def _send_position(self, producer: Producer, commit: Commit) -> None:
-        if commit.intake_position is not None:
-            place = TopicPartition(self._topics.intake, self._partition, offset_after(commit.intake_position))
-            group = self._group_metadata()
-            within(_OFFSETS_SECONDS, lambda: producer.send_offsets_to_transaction([place], group, _OFFSETS_SECONDS))
-
-    def _group_metadata(self) -> object:
-        """The group that the position is kept for. Who owns the partition is settled by the transactional id alone."""
-        if self._group is None:
-            self._group = Consumer(self._config.consumer(f"sequencer.{self._partition}", reset="earliest"))
-        return self._group.consumer_group_metadata()
 
     def _ended(self, producer: Producer, error: KafkaException) -> EngineError:
         """Why a transaction did not come to its end; it is aborted where that can be done."""
