@@ -92,7 +92,8 @@ class Futures:
 
     def _beside(self, operation: Operation) -> bytes | None:
         operation_id = bytes.fromhex(operation.operation_id)
-        sealed = self._results.get(operation.chain, operation_id)
+        commitment = bytes.fromhex((operation.result or {})["commitment"])
+        sealed = self._results.get(operation.chain, operation_id, commitment)
         return sealed if sealed is not None else self._exchange.result(operation_id)
 
     def _saved(self, operation: Operation) -> r.Result | None:

@@ -1,26 +1,41 @@
-"""The trainers' seats: each start of one is a new worker, on the roster from the start."""
+"""The trainers' seats: each start of one is a new worker, on the roster from the start.
+
+A seat remembers on file who sat there last. Whoever takes the seat, which is locked as long as its server lives, knows
+that that one is gone: its runs need not wait until nobody has heard of it for long enough.
+"""
 
 from __future__ import annotations
 
+import itertools
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import structlog
+from tensorguard.errors import TensorGuardError
 
 from api.children import Child, spawn
 from processors.placement.standing import Standing, worker_id
+from producers.locks import FileLock
 from producers.settings.about import TRAINER
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from processors.exchange.hub import Hub
     from processors.placement.roster import Announcer
     from producers.installation import Installation
 
+log = structlog.get_logger(__name__)
+
 
 class TrainerSeat:
     """Where one of the trainers sits. It says to the roster at once that a trainer starts, and that it died."""
 
-    def __init__(self, number: int, installation: Installation, hub: Hub, roster: Announcer) -> None:
-        self.name = f"trainer-{number}" if installation.settings.trainers > 1 else "trainer"
+    def __init__(self, name: str, place: Path, installation: Installation, hub: Hub, roster: Announcer) -> None:
+        self.name = name
+        self._place = place
         self._installation = installation
         self._hub = hub
         self._roster = roster
@@ -34,12 +49,15 @@ class TrainerSeat:
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start a trainer."""
+        self.ended()
         worker = worker_id(self._producer)
         where = ("--data-dir", str(self._installation.data_dir))
         process = spawn(TRAINER, "processors.trainer", *where, "--worker-id", worker, name=self.name)
         self._worker = worker
-        # At once, though it takes seconds to get ready: what clients send meanwhile waits under the new lease.
-        self._roster.announce(Standing(worker, self._installation.clock(), memory=self._memory))
+        with _tolerant():
+            self._place.write_text(worker)
+            # At once, though it takes seconds to get ready: what clients send meanwhile waits under the new lease.
+            self._roster.announce(Standing(worker, self._installation.clock(), memory=self._memory))
         return process
 
     @property
@@ -48,16 +66,23 @@ class TrainerSeat:
 
     def ended(self) -> None:
         """Its trainer is gone: what that held goes to others, or waits for the next one."""
-        if self._worker is not None:
-            self._roster.leave(self._worker)
+        with _tolerant():
+            if self._place.exists():
+                self._roster.leave(self._place.read_text())
+                self._place.unlink()
 
 
 class TrainerSeats:
     """As many seats as the settings ask for."""
 
     def __init__(self, installation: Installation, hub: Hub, roster: Announcer) -> None:
-        seats = range(installation.settings.trainers)
-        self._seats = [TrainerSeat(number, installation, hub, roster) for number in seats]
+        many = installation.settings.trainers
+        self._locks = list(itertools.islice(_free_places(installation.data_dir / "run" / "seats"), many))
+        names = ["trainer"] if many == 1 else [f"trainer-{number}" for number in range(many)]
+        self._seats = [
+            TrainerSeat(name, lock.path.with_suffix(".worker"), installation, hub, roster)
+            for name, lock in zip(names, self._locks, strict=True)
+        ]
 
     @property
     def ready(self) -> bool:
@@ -67,3 +92,22 @@ class TrainerSeats:
     def children(self) -> list[Child]:
         """What a supervisor is to keep running."""
         return [Child(seat.name, seat.start, seat.ended) for seat in self._seats]
+
+    def close(self) -> None:
+        """Give the seats back."""
+        for lock in self._locks:
+            lock.release()
+
+
+def _free_places(folder: Path) -> Iterator[FileLock]:
+    places = (FileLock(folder / f"{number}.lock") for number in itertools.count())
+    return (place for place in places if place.try_acquire())
+
+
+@contextmanager
+def _tolerant() -> Iterator[None]:
+    """A roster that cannot be reached keeps no trainer from its work: who is silent is noticed later."""
+    try:
+        yield
+    except (TensorGuardError, OSError) as error:
+        log.warning("roster_not_told", code=getattr(error, "code", "os_error"))

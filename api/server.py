@@ -34,7 +34,7 @@ from processors.exchange.hub import Hub
 from processors.exchange.limits import ExchangeLimits
 from processors.exchange.server import listening as exchange_listening
 from processors.placement.dispatcher import Dispatcher
-from processors.placement.roster import LocalRoster
+from processors.placement.opening import kafka_roster, local_roster
 from processors.runners.embedded import EmbeddedRunner
 from producers import logs
 from producers.engines.opening import open_engine
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from processors.placement.roster import Roster
     from producers.settings import Settings
 
 CHILDREN_SECONDS = 5.0
@@ -103,7 +104,7 @@ def _start_parts(stack: ExitStack, platform: Platform, hub: Hub, doors: Doors) -
         for sequencer in _sequencers(stack, platform)
     ]
     projector = Part("projector", platform.projector.run, doors.fail)
-    hub.roster = roster = LocalRoster(installation.settings.lease_seconds)
+    roster = _roster(stack, platform, hub)
     dispatcher = Dispatcher(roster, partial(size_of, installation))
     runner = Part("dispatcher", EmbeddedRunner(installation, engine, [dispatcher]).run, doors.fail)
     opened = threading.Event()
@@ -121,6 +122,7 @@ def _start_parts(stack: ExitStack, platform: Platform, hub: Hub, doors: Doors) -
     for part in (*sequencers, projector, Part("opening", open_platform_chain, doors.fail), runner, retention):
         stack.enter_context(part.running())
     seats = TrainerSeats(installation, hub, roster)
+    stack.callback(seats.close)
     supervisor = _children(installation.data_dir, seats)
     platform.metrics.watch(Processes(supervisor.process_ids, supervisor.starts))
     supervisor.start()
@@ -134,6 +136,15 @@ def _start_parts(stack: ExitStack, platform: Platform, hub: Hub, doors: Doors) -
         packager=lambda: supervisor.alive("packager"),
         trainer=lambda: seats.ready,
     )
+
+
+def _roster(stack: ExitStack, platform: Platform, hub: Hub) -> Roster:
+    """Where trainers say that they are there: beside a ledger on Kafka, or to the exchange."""
+    settings = platform.installation.settings
+    if (on_kafka := kafka_roster(settings)) is not None:
+        return stack.enter_context(contextlib.closing(on_kafka))
+    hub.roster = roster = local_roster(settings)
+    return roster
 
 
 def _sequencers(stack: ExitStack, platform: Platform) -> Iterator[Sequencer]:

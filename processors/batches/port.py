@@ -43,16 +43,20 @@ class InputStore(Protocol):
 
 
 class ResultStore(Protocol):
-    """Results of operations, each under a key of its own, until their time to live is over."""
+    """Results of operations, each under a key of its own, until their time to live is over.
 
-    def put(self, tenant: str, operation_id: bytes, data: bytes) -> None:
-        """Keep a result from now on for its time, durably. The same operation again replaces it.
+    One is known by its operation and the commitment that the ledger has of it: a worker that lost the run meanwhile may
+    still finish an operation, and must not come between the client and the result that counts.
+    """
+
+    def put(self, tenant: str, operation_id: bytes, commitment: bytes, data: bytes) -> None:
+        """Keep a result from now on for its time, durably.
 
         Raises:
             StorageFullError: there is no space left; nothing was kept.
         """
 
-    def get(self, tenant: str, operation_id: bytes) -> bytes | None:
+    def get(self, tenant: str, operation_id: bytes, commitment: bytes) -> bytes | None:
         """A result, or None if there is none or its time is over.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Results as blobs ``<tenant>/results/<operation>``: ``expiry (8) || wrapped key (73) || sealed data``.
+"""Results as blobs ``<tenant>/results/<operation>.<commitment>``: ``expiry (8) || wrapped key (73) || sealed data``.
 
 The expiry, in microseconds, is part of the place that key and data are bound to: nobody can prolong a result's life.
 """
@@ -56,19 +56,19 @@ class BlobResultStore:
         blobs, keys = FileBlobStore(installation.blobs_dir), FileKeyProvider.of(installation)
         return cls(blobs, keys, installation.clock, installation.settings.result_ttl_seconds)
 
-    def put(self, tenant: str, operation_id: bytes, data: bytes) -> None:
+    def put(self, tenant: str, operation_id: bytes, commitment: bytes, data: bytes) -> None:
         """See :class:`processors.batches.port.ResultStore`."""
         expiry = sealing.expiry(self._clock() + self._life)
-        key, place = self._random_bytes(sealing.KEY_BYTES), _place(tenant, operation_id, expiry)
+        key, place = self._random_bytes(sealing.KEY_BYTES), _place(tenant, operation_id, commitment, expiry)
         wrapped = sealing.wrap_key(self._keys.tenant_dek(tenant), place, key)
         sealed = sealing.seal(key, place, data, self._random_bytes)
-        with self._blobs.put(_name(tenant, operation_id)) as out:
+        with self._blobs.put(_name(tenant, operation_id, commitment)) as out:
             out.write(expiry + wrapped + sealed)
 
-    def get(self, tenant: str, operation_id: bytes) -> bytes | None:
+    def get(self, tenant: str, operation_id: bytes, commitment: bytes) -> bytes | None:
         """See :class:`processors.batches.port.ResultStore`."""
         try:
-            with self._blobs.open(_name(tenant, operation_id)) as file:
+            with self._blobs.open(_name(tenant, operation_id, commitment)) as file:
                 stored = file.read()
         except BlobNotFoundError:
             return None
@@ -76,7 +76,7 @@ class BlobResultStore:
         expiry, wrapped = head[: sealing.EXPIRY_BYTES], head[sealing.EXPIRY_BYTES :]
         if len(expiry) == sealing.EXPIRY_BYTES and sealing.is_over(expiry, self._clock()):
             return None
-        place = _place(tenant, operation_id, expiry)
+        place = _place(tenant, operation_id, commitment, expiry)
         try:
             key = sealing.unwrap_key(self._keys.tenant_dek(tenant), place, wrapped)
             return sealing.unseal(key, place, sealed)
@@ -102,9 +102,9 @@ class BlobResultStore:
             return False
 
 
-def _name(tenant: str, operation_id: bytes) -> str:
-    return f"{tenant}/{FOLDER}/{operation_id.hex()}"
+def _name(tenant: str, operation_id: bytes, commitment: bytes) -> str:
+    return f"{tenant}/{FOLDER}/{operation_id.hex()}.{commitment.hex()}"
 
 
-def _place(tenant: str, operation_id: bytes, expiry: bytes) -> bytes:
-    return sealing.place_of(_DOMAIN, tenant, operation_id, expiry)
+def _place(tenant: str, operation_id: bytes, commitment: bytes, expiry: bytes) -> bytes:
+    return sealing.place_of(_DOMAIN, tenant, operation_id, commitment, expiry)

@@ -49,6 +49,9 @@ class Roster(Announcer, Protocol):
     def lost(self, worker: str) -> bool:
         """Whether a trainer will not go on with what it holds: it left, or fell silent while others were heard."""
 
+    def wait(self, timeout: float) -> None:
+        """Block until anything is heard, or seconds passed."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
@@ -76,7 +79,7 @@ class Attendance:
         self._lease = lease_seconds
         self._seconds = seconds
         self._strangers_lost = strangers_lost
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._entries: dict[str, _Entry] = {}
         self._left: OrderedDict[str, None] = OrderedDict()
         self._clock = 0.0
@@ -89,6 +92,7 @@ class Attendance:
             if standing.worker not in self._left:
                 self._entries[standing.worker] = _Entry(standing, self._clock, self._seconds())
                 self._forget_old()
+            self._lock.notify_all()
 
     def left(self, worker: str) -> None:
         """A trainer is gone, whatever is heard of it later."""
@@ -97,6 +101,12 @@ class Attendance:
             self._left[worker] = None
             while len(self._left) > _REMEMBERED:
                 self._left.popitem(last=False)
+            self._lock.notify_all()
+
+    def wait(self, timeout: float) -> None:
+        """See :class:`Roster`."""
+        with self._lock:
+            self._lock.wait(timeout)
 
     def standings(self) -> list[Standing]:
         """See :class:`Roster`."""
@@ -142,6 +152,7 @@ class LocalRoster:
         self._seconds = seconds
         self._closed = False
         self.lost = self._attendance.lost
+        self.wait = self._attendance.wait
 
     def standings(self) -> Sequence[Standing]:
         """See :class:`Roster`."""

@@ -18,11 +18,12 @@ from tensorguard.crypto.memory import harden_process
 from tensorguard.errors import TensorGuardError
 
 from processors.exchange.trainer import TrainerClient
+from processors.placement.opening import kafka_roster
 from processors.placement.standing import Standing
 from processors.trainer.announcing import Announcements, ExchangeAnnouncer
 from processors.trainer.device import prepare
 from processors.trainer.settings import Settings
-from processors.trainer.suspects import Suspects
+from processors.trainer.suspects import FOLDER, Suspects
 from processors.trainer.worker import Worker
 from producers import logs
 from producers.installation import Installation
@@ -38,7 +39,7 @@ def main() -> int:
     # Ctrl-C reaches every process of the terminal; the parent decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    suspects = Suspects(arguments.data_dir / "run")
+    suspects = Suspects(arguments.data_dir / "run" / FOLDER)
     try:
         channel = TrainerClient(arguments.data_dir, arguments.worker_id, on_close=lambda: _hub_gone(suspects))
         harden_process()
@@ -58,7 +59,8 @@ def _train(
     standing = Standing(worker, installation.clock(), memory=settings.memory)
     with (
         closing(Tracing.to(installation.settings.otlp_endpoint, TRAINER)) as tracing,
-        Announcements(ExchangeAnnouncer(channel), standing) as announcements,
+        closing(kafka_roster(installation.settings) or ExchangeAnnouncer(channel)) as announcer,
+        Announcements(announcer, standing) as announcements,
     ):
         Worker(
             installation,

@@ -74,11 +74,12 @@ class Beside:
         """
         salt = self._random_bytes(SALT_BYTES)
         data = json.dumps({name: value, "salt": salt.hex()}).encode()
+        commitment = commit(salt, canonical(value))
         if view.sealed:
-            self._results.put(view.chain, operation_id, data)
+            self._results.put(view.chain, operation_id, commitment, data)
         else:
             self._channel.put_result(operation_id, data)
-        return commit(salt, canonical(value))
+        return commitment
 
     def stream(self, operation_id: bytes, frame: bytes) -> None:
         """Let those who listen have a part of a result already."""

@@ -155,10 +155,11 @@ class Checkpoints:
         finally:
             wipe(plaintext)
 
-    def stored(self) -> dict[tuple[str, str], list[bytes]]:
-        """What lies in the store, by tenant and run, whether or not the ledger has heard of it; unfinished is removed.
+    def stored(self, *, unfinished: bool = False) -> dict[tuple[str, str], list[bytes]]:
+        """What lies in the store, by tenant and run, whether or not the ledger has heard of it.
 
-        Nothing of this is verified: it says what may be an orphan, not what may be loaded.
+        Nothing of this is verified: it says what may be an orphan, not what may be loaded. ``unfinished``: nobody else
+        saves anything, so what is not finished never will be, and is removed.
         """
         found: dict[tuple[str, str], list[bytes]] = {}
         names = set(self._store.list())
@@ -167,7 +168,8 @@ class Checkpoints:
             if not _ARTIFACT.fullmatch(artifact):
                 continue
             if f"{folder}/{MANIFEST}" not in names:
-                self.delete(tenant, bytes.fromhex(artifact))
+                if unfinished:
+                    self.delete(tenant, bytes.fromhex(artifact))
             elif run_id := self._run_of(f"{folder}/{MANIFEST}"):
                 found.setdefault((tenant, run_id), []).append(bytes.fromhex(artifact))
         return found

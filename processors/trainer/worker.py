@@ -30,7 +30,7 @@ from processors.trainer.runs import Runs, RunView
 from processors.trainer.sample_turns import SampleTurns
 from processors.trainer.samples import Samples
 from processors.trainer.settings import Settings
-from processors.trainer.suspects import Suspects
+from processors.trainer.suspects import FOLDER, Suspects
 from processors.trainer.turns import Turns
 from processors.trainer.watch import REPLAY, Watch
 from producers.feed import Feed
@@ -97,7 +97,7 @@ class Worker:
             self._checkpoints, self._outbox, self._watch, self._settings, self._clock, seconds
         )
         self._stored: dict[tuple[str, str], list[bytes]] = {}
-        self._suspects = suspects or Suspects(installation.data_dir / "run")
+        self._suspects = suspects or Suspects(installation.data_dir / "run" / FOLDER)
         self._mistaken = False
         self._announcements = announcements
         self._noted = (0.0, 0, 0)
@@ -118,7 +118,8 @@ class Worker:
         worker that starts anew gets leases anew, and every run goes on from what is durable.
         """
         try:
-            self._stored = self._checkpoints.stored()
+            with self._suspects.nobody_else() as alone:
+                self._stored = self._checkpoints.stored(unfinished=alone)
             self._catch_up()
             self._channel.ready()
             log.info("trainer_ready", worker=self._worker)
@@ -130,6 +131,7 @@ class Worker:
         finally:
             self._position.close()
             self._automatic.finish()
+            self._suspects.close()
 
     def _turn(self) -> None:
         """Read what is new, execute one operation or a slice of the samples under way, else wait."""
@@ -205,6 +207,8 @@ class Worker:
             live.replay = Replay(view.undurable) if view.undurable else None
             self._live[key] = live
             self._turns.add(key)
+            if lease.lease_epoch > 1:
+                self._suspects.survey()  # its last worker may have died of what comes now
             self._remove_orphans(key)
             log.info("run_leased", run_id=view.run_id, lease_epoch=lease.lease_epoch, step=lease.resume_step)
 

@@ -217,7 +217,7 @@ def test_completions_that_do_not_open_are_said_to_be_damaged(doors: Doors) -> No
     run = leased(doors)
     future = doors.operate(run, "sample", {"prompts": ["a"]})
     doors.worker.sampled(future, json.dumps(TEXTS).encode())
-    path = doors.platform.installation.blobs_dir / TENANT / "results" / future["future_id"]
+    path = doors.platform.installation.blobs_dir / TENANT / "results" / f"{future['future_id']}.{bytes(32).hex()}"
     path.write_bytes(path.read_bytes()[:-1])
     done = doors.get(f"/v1/futures/{future['future_id']}")
     assert (done["status"], done["result"], done["error"]["code"]) == ("completed", None, "result_damaged")

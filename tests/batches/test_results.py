@@ -14,6 +14,7 @@ from processors.blobs.file import FileBlobStore
 from processors.keys.file import FileKeyProvider
 
 ONE, TWO = b"1" * 16, b"2" * 16
+SAID, OTHERWISE = b"c" * 32, b"d" * 32
 SECRET = b"what the model said"
 SECOND = 1_000_000
 
@@ -41,31 +42,37 @@ def store(request: pytest.FixtureRequest, blobs: FileBlobStore, keys: FileKeyPro
 def test_a_result_comes_back_also_to_another_process(
     store: ResultStore, blobs: FileBlobStore, keys: FileKeyProvider, clock: Hand
 ) -> None:
-    store.put("acme", ONE, b"text")
-    assert store.get("acme", ONE) == b"text"
-    assert BlobResultStore(blobs, keys, clock, seconds=1).get("acme", ONE) == b"text"
-    store.put("acme", ONE, b"")
-    assert store.get("acme", ONE) == b""
+    store.put("acme", ONE, SAID, b"text")
+    assert store.get("acme", ONE, SAID) == b"text"
+    assert BlobResultStore(blobs, keys, clock, seconds=1).get("acme", ONE, SAID) == b"text"
+    store.put("acme", ONE, SAID, b"")
+    assert store.get("acme", ONE, SAID) == b""
 
 
 def test_a_result_is_found_under_its_own_name_only(store: ResultStore) -> None:
-    store.put("acme", ONE, b"text")
-    assert store.get("acme", TWO) is None
-    assert store.get("globex", ONE) is None
+    store.put("acme", ONE, SAID, b"text")
+    assert store.get("acme", TWO, SAID) is None
+    assert store.get("globex", ONE, SAID) is None
+
+
+def test_what_is_said_twice_of_an_operation_is_kept_twice(store: ResultStore) -> None:
+    store.put("acme", ONE, SAID, b"text")
+    store.put("acme", ONE, OTHERWISE, b"what a worker found that had lost the run")
+    assert store.get("acme", ONE, SAID) == b"text"
 
 
 def test_a_result_ends_with_its_time_and_is_swept_then(store: ResultStore, blobs: FileBlobStore, clock: Hand) -> None:
-    store.put("acme", ONE, b"text")
+    store.put("acme", ONE, SAID, b"text")
     clock.now += 30 * SECOND
-    store.put("acme", TWO, b"text")
+    store.put("acme", TWO, SAID, b"text")
     clock.now += 30 * SECOND - 1
     assert store.sweep("acme", clock.now) == 0
-    assert store.get("acme", ONE) == b"text"
+    assert store.get("acme", ONE, SAID) == b"text"
     clock.now += 1
-    assert store.get("acme", ONE) is None
+    assert store.get("acme", ONE, SAID) is None
     assert store.sweep("globex", clock.now) == 0
     assert store.sweep("acme", clock.now) == 1
-    assert list(blobs.list()) == [f"acme/results/{TWO.hex()}"]
+    assert list(blobs.list()) == [f"acme/results/{TWO.hex()}.{SAID.hex()}"]
 
 
 def test_a_sweep_destroys_the_key_and_leaves_what_others_keep(
@@ -73,7 +80,7 @@ def test_a_sweep_destroys_the_key_and_leaves_what_others_keep(
 ) -> None:
     with blobs.put("acme/metadata/run") as out:
         out.write(bytes(100))
-    store.put("acme", ONE, SECRET)
+    store.put("acme", ONE, SAID, SECRET)
     clock.now += 61 * SECOND
     with (blobs.root / RESULT).open("rb") as still_open:
         assert store.sweep("acme", clock.now) == 1
@@ -82,11 +89,11 @@ def test_a_sweep_destroys_the_key_and_leaves_what_others_keep(
 
 
 def test_nothing_of_a_result_lies_in_the_clear(store: ResultStore, blobs: FileBlobStore) -> None:
-    store.put("acme", ONE, SECRET)
+    store.put("acme", ONE, SAID, SECRET)
     assert SECRET not in (blobs.root / RESULT).read_bytes()
 
 
-RESULT = f"acme/results/{ONE.hex()}"
+RESULT = f"acme/results/{ONE.hex()}.{SAID.hex()}"
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda _: b"",
     "a piece of its expiry": lambda data: data[:4],
@@ -104,19 +111,28 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 def test_damage_is_an_error_and_never_other_data(
     store: ResultStore, blobs: FileBlobStore, change: Callable[[bytes], bytes]
 ) -> None:
-    store.put("acme", ONE, SECRET)
+    store.put("acme", ONE, SAID, SECRET)
     path = blobs.root / RESULT
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(ResultDamagedError) as caught:
-        store.get("acme", ONE)
+        store.get("acme", ONE, SAID)
     assert SECRET.decode() not in str(caught.value)
 
 
-@pytest.mark.parametrize("other", [f"acme/results/{TWO.hex()}", f"globex/results/{ONE.hex()}"])
-def test_a_swapped_result_does_not_open(store: ResultStore, blobs: FileBlobStore, other: str) -> None:
-    store.put("acme", ONE, b"mine")
-    tenant, _, operation = other.split("/")
-    store.put(tenant, bytes.fromhex(operation), b"other")
-    (blobs.root / RESULT).write_bytes((blobs.root / other).read_bytes())
+OTHERS = {
+    "another operation": ("acme", TWO, SAID),
+    "another tenant": ("globex", ONE, SAID),
+    "another outcome": ("acme", ONE, OTHERWISE),
+}
+
+
+@pytest.mark.parametrize(("tenant", "operation", "commitment"), OTHERS.values(), ids=OTHERS)
+def test_a_swapped_result_does_not_open(
+    store: ResultStore, blobs: FileBlobStore, tenant: str, operation: bytes, commitment: bytes
+) -> None:
+    store.put("acme", ONE, SAID, b"mine")
+    store.put(tenant, operation, commitment, b"other")
+    other = blobs.root / f"{tenant}/results/{operation.hex()}.{commitment.hex()}"
+    (blobs.root / RESULT).write_bytes(other.read_bytes())
     with pytest.raises(ResultDamagedError):
-        store.get("acme", ONE)
+        store.get("acme", ONE, SAID)

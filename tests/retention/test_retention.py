@@ -253,9 +253,9 @@ def test_an_input_that_is_read_for_the_last_time_does_not_wait_for_its_interval(
 
 
 def test_results_go_when_their_time_is_over(desk: Desk) -> None:
-    desk.results.put(TENANT, bytes(16), b"text")
+    desk.results.put(TENANT, bytes(16), bytes(32), b"text")
     desk.work()
-    assert desk.results.get(TENANT, bytes(16)) == b"text"
+    assert desk.results.get(TENANT, bytes(16), bytes(32)) == b"text"
     desk.now += 61_000_000
     desk.seconds += SWEEP_SECONDS
     desk.work()

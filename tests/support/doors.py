@@ -118,7 +118,7 @@ class Worker:
         run, operation, lease = self._of(future)
         view = self.platform.views.run(self.tenant, run)
         if data is not None and view is not None and view.batch_retention == "sealed":
-            self.platform.results.put(self.tenant, operation, data)
+            self.platform.results.put(self.tenant, operation, bytes(32), data)
         elif data is not None:
             self.platform.exchange.put_result(operation, data)
         self.say("worker", c.CompleteSample(run, operation, lease, bytes(32), 3, step))

@@ -294,8 +294,12 @@ class TinyRun:
 
     def result(self, operation_id: bytes) -> dict[str, Any]:
         """What a sample or an evaluation left beside the ledger."""
-        kept = self.platform.results.get(self.chain, operation_id) if self.sealed else None
-        data = kept or self.platform.hub.result(operation_id)
+        if self.sealed:
+            outcome = self.outcome(operation_id)
+            commitment = getattr(outcome, "completions_commitment", None) or outcome.logprobs_commitment
+            data = self.platform.results.get(self.chain, operation_id, commitment)
+        else:
+            data = self.platform.hub.result(operation_id)
         assert data is not None
         found: dict[str, Any] = json.loads(data)
         return found

@@ -29,6 +29,13 @@ _FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes"
 _NEWEST = {"cleanup.policy": "compact", "segment.bytes": "16777216", "min.cleanable.dirty.ratio": "0.1"}
 # Only whole segments are deleted: what is to be kept for a day must not lie in one of a week.
 _LATELY = {"cleanup.policy": "delete", "retention.ms": str(REPLIES_MS), "segment.ms": "3600000"}
+# Of heartbeats the newest few count; brokers stamp them by one clock.
+_BRIEFLY = {
+    "cleanup.policy": "delete",
+    "retention.ms": "3600000",
+    "segment.ms": "600000",
+    "message.timestamp.type": "LogAppendTime",
+}
 _SECONDS = 30.0
 _CONNECT_SECONDS = 15.0
 _FIRST_SECONDS = 3.0
@@ -56,6 +63,7 @@ class Topics:
         self.checkpoints = f"{config.prefix}.checkpoints"
         self.snapshots = f"{config.prefix}.snapshots"
         self.dead_letters = f"{config.prefix}.dead-letters"
+        self.workers = f"{config.prefix}.workers"
 
     def ledger(self, chain: str) -> str:
         """The topic of a chain."""
@@ -71,7 +79,12 @@ class Topics:
             self._topic(self.dead_letters, many, _NEWEST),
             self._topic(self.checkpoints, 1, _NEWEST),
             self._topic(self.snapshots, 1, _NEWEST),
+            self.of_workers(),
         ]
+
+    def of_workers(self) -> Topic:
+        """The topic in which trainers say that they are there."""
+        return self._topic(self.workers, 1, _BRIEFLY, atleast=True)
 
     def of_chain(self, chain: str) -> Topic:
         """The topic of a chain: one partition, nothing ever deleted."""
