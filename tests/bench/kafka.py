@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +39,11 @@ class Sequencing:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if self._answer() != READY:
             raise RuntimeError("The sequencer did not start.")
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
 
     def taken(self, *, watch: bool = False) -> Taken:
         """What it has taken since this was asked last; ``watch``: time its stages from here on, not commits alone."""
@@ -92,6 +98,16 @@ def install(data_dir: Path) -> Installation:
         "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
     )
     return Installation.open(data_dir)
+
+
+def memory_of(pid: int) -> int:
+    """Bytes of memory in which a process resides."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def files_of(pid: int) -> int:
+    """How many files and connections a process holds open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 class RawProducer:

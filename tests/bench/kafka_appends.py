@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from tensorguard.ledger.envelope import Envelope
@@ -79,7 +80,7 @@ def measure(ledger: KafkaLedger, load: Load, records: int) -> Round:
 
 def _submit(ledger: KafkaLedger, batches: Sequence[Sequence[Envelope]], writers: int) -> None:
     shares = [batches[number::writers] for number in range(writers)]
-    in_threads([lambda share=share: _submit_share(ledger, share) for share in shares])
+    in_threads([partial(_submit_share, ledger, share) for share in shares])
 
 
 def _submit_share(ledger: KafkaLedger, batches: Sequence[Sequence[Envelope]]) -> None:

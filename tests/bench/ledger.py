@@ -84,7 +84,7 @@ class Ledger:
 
     def _open_runs(self, count: int) -> list[str]:
         run_ids = [secrets.token_hex(8) for _ in range(count)]
-        envelopes = [self._envelope(run_id, _new_run(run_id)) for run_id in run_ids]
+        envelopes = [self._envelope(run_id, new_run(run_id)) for run_id in run_ids]
         self.submitter.submit(self.gateway, envelopes)
         for envelope in envelopes:
             self.submitter.wait(envelope.command_id, CHAIN).raise_for_outcome()
@@ -127,7 +127,8 @@ def open_ledger(data_dir: Path) -> Iterator[Ledger]:
         installation.close()
 
 
-def _new_run(run_id: str) -> CreateRun:
+def new_run(run_id: str) -> CreateRun:
+    """A command that opens a run."""
     return CreateRun(
         run_id=run_id,
         model="base",

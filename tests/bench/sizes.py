@@ -106,6 +106,34 @@ class KafkaAppendsSize:
 
 
 @dataclass(frozen=True, slots=True)
+class KafkaLatencySize:
+    """Commands offered a second, and for how many seconds; transactions of the bare producer."""
+
+    rates: tuple[int, ...]
+    seconds: int
+    transactions: int
+    warm_up: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaProjectionSize:
+    """Records of the chain that is read; ``load``: how many are put there at once."""
+
+    records: int
+    load: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaChainsSize:
+    """Numbers of tenants, and records that are spread over all of them."""
+
+    tenants: tuple[int, ...]
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sizes:
     """One size per benchmark, under its name."""
 
@@ -121,6 +149,9 @@ class Sizes:
     sampling: SamplingSize
     watching: WatchingSize
     kafka_appends: KafkaAppendsSize
+    kafka_latency: KafkaLatencySize
+    kafka_projection: KafkaProjectionSize
+    kafka_chains: KafkaChainsSize
 
 
 FULL = Sizes(
@@ -136,6 +167,9 @@ FULL = Sizes(
     sampling=SamplingSize(ModelSize(256, 4), requests=16, tokens=64, rounds=5),
     watching=WatchingSize(requests=100, rounds=7),
     kafka_appends=KafkaAppendsSize(records=3200, rounds=5),
+    kafka_latency=KafkaLatencySize(rates=(10, 100, 500), seconds=10, transactions=200, warm_up=100, rounds=3),
+    kafka_projection=KafkaProjectionSize(records=12_800, load=128, rounds=5),
+    kafka_chains=KafkaChainsSize(tenants=(1, 100, 1000), records=3200),
 )
 TINY = Sizes(
     training=TrainingSize(ModelSize(32, 2), rows=2, columns=16, steps=2, rounds=1),
@@ -150,4 +184,7 @@ TINY = Sizes(
     sampling=SamplingSize(ModelSize(32, 2), requests=3, tokens=4, rounds=1),
     watching=WatchingSize(requests=2, rounds=1),
     kafka_appends=KafkaAppendsSize(records=16, rounds=1, loads=((1, 2), (4, 2))),
+    kafka_latency=KafkaLatencySize(rates=(20,), seconds=1, transactions=2, warm_up=1, rounds=1),
+    kafka_projection=KafkaProjectionSize(records=16, load=8, rounds=1),
+    kafka_chains=KafkaChainsSize(tenants=(1, 3), records=6),
 )

@@ -113,13 +113,18 @@ class Follower:
             return
         data = bytes(value)
         if topic == self._topics.replies:
-            self._state.decided(partition, messages.decode_decided(data), _written_at(message))
+            self._apply_replies(partition, data, _written_at(message))
         elif topic == self._topics.writers:
             self._apply_writer(partition, key, data)
         elif topic == self._topics.checkpoints:
             self._apply_checkpoint(key, data)
         else:
             self._state.set_aside(*messages.decode_dead_letter(data))
+
+    def _apply_replies(self, partition: int, data: bytes, at: float) -> None:
+        by = messages.decided_by(data)
+        if by is None or not self._state.has_written(partition, by):
+            self._state.decided(partition, messages.decode_decided(data), at)
 
     def _apply_writer(self, partition: int, key: bytes, data: bytes) -> None:
         chain = messages.chain_of(key)

@@ -58,6 +58,7 @@ _DECIDED = _parsed(
         ("replies", {"type": "array", "items": _REPLY}),
     )
 )
+_DECIDED_BY = _parsed(_schema("Decided", ("epoch", "long"), ("position", _OPTIONAL_LONG)))
 _WRITER = _parsed(_schema("Writer", ("epoch", "long"), ("position", "long")))
 _HEAD = _parsed(_schema("Head", ("size", "long"), ("seq", "long"), ("offset", "long")))
 _DEAD_LETTER = _parsed(
@@ -132,6 +133,12 @@ def decode_decided(data: bytes) -> Decided:
     value = avro.decode(_DECIDED, data)
     grown = {each["chain"]: each["size"] for each in value["grown"]}
     return Decided(value["epoch"], value["position"], grown, tuple(Reply(**reply) for reply in value["replies"]))
+
+
+def decided_by(data: bytes) -> WriterState | None:
+    """Where the writer of a message of ``replies`` stood, without reading further; None if it does not say."""
+    value = avro.decode(_DECIDED_BY, data, prefix=True)
+    return None if value["position"] is None else WriterState(value["epoch"], value["position"])
 
 
 def encode_writer(state: WriterState) -> bytes:

@@ -49,6 +49,7 @@ class State:
         self._ages: deque[tuple[float, bytes]] = deque()
         self._reply_seconds = reply_seconds
         self._removed: set[int] = set()
+        self._written: dict[int, WriterState] = {}
 
     def epoch(self, partition: int) -> int:
         """The newest epoch of a partition."""
@@ -78,6 +79,15 @@ class State:
         """Apply where the writer of a partition stands."""
         self._epochs[partition] = max(self._epochs[partition], state.epoch)
         self._positions[partition] = max(self._positions[partition], state.position)
+
+    def wrote(self, partition: int, state: WriterState) -> None:
+        """Note how far this handle's own commits have come: each was applied when it was made."""
+        self._written[partition] = state
+
+    def has_written(self, partition: int, state: WriterState) -> bool:
+        """Whether a commit is one of this handle's own."""
+        own = self._written.get(partition)
+        return own is not None and own.epoch == state.epoch and state.position <= own.position
 
     def head(self, partition: int, chain: str, head: Head) -> None:
         """Apply where a chain stands."""

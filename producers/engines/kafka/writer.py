@@ -256,6 +256,8 @@ class Writer:
             grown = {append.chain: append.expected_size + len(append.records) for append in commit.appends}
             told = Decided(commit.epoch, commit.intake_position, grown, tuple(commit.replies))
             self._state.decided(self._partition, told)
+            if commit.intake_position is not None:
+                self._state.wrote(self._partition, WriterState(commit.epoch, commit.intake_position))
             for letter, data in letters:
                 self._state.set_aside(letter, data)
             self._state.changed.notify_all()
