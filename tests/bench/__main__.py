@@ -43,11 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     found: dict[str, list[Figure]] = {}
     about = machine(Path(tempfile.gettempdir()))
-    for name in options.names or NAMES:
+    for name in chosen(options.names):
         with console.status(f"{name} …"):
             took = seconds(lambda name=name: found.update({name: run(name, TINY if options.tiny else FULL)}))
         console.print(f"{name}: {took:.0f} s")
-    if options.json:
+    if options.markdown:
+        sys.stdout.write(_markdown(about, found))
+    elif options.json:
         figures = {name: [figure.to_dict() for figure in found[name]] for name in found}
         sys.stdout.write(json.dumps({"machine": about, "figures": figures}, indent=2) + "\n")
     else:
@@ -59,12 +61,32 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Ratios against baselines of one run.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(NAMES)} (default: all)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    parser.add_argument("--markdown", action="store_true", help="tables as docs/benchmarks.md has them")
     parser.add_argument("--tiny", action="store_true", help="a size that only shows that it runs")
     options = parser.parse_args(arguments)
-    unknown = set(options.names) - set(NAMES)
+    unknown = {name for name in options.names if not chosen([name])}
     if unknown:
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     return options
+
+
+def chosen(names: Sequence[str]) -> list[str]:
+    """Those named, or all; ``kafka`` stands for every one whose name begins so."""
+    return [each for each in NAMES if not names or any(each == name or each.startswith(f"{name}_") for name in names)]
+
+
+def _markdown(about: dict[str, object], found: dict[str, list[Figure]]) -> str:
+    """Tables to be pasted into docs/benchmarks.md."""
+    lines = [" · ".join(f"{key} {value}" for key, value in about.items())]
+    for name, figures in found.items():
+        lines += ["", f"| {name} | ours | baseline | ratio |", "|---|---|---|---|"]
+        for figure in figures:
+            baseline = f"{_spread(figure.baseline_value)} {figure.unit}: {figure.baseline}" if figure.baseline else ""
+            goal = f", goal {_goal(figure)}" if _goal(figure) else ""
+            ours = f"{_spread(figure.value)} {figure.unit}"
+            lines.append(f"| {figure.name} | {ours} | {baseline} | {_spread(figure.ratio)}{goal} |")
+        lines += [f"\n{figure.name}: {figure.note}." for figure in figures if figure.note]
+    return "\n".join(lines) + "\n"
 
 
 def _print(console: Console, about: dict[str, object], found: dict[str, list[Figure]]) -> None:

@@ -31,36 +31,48 @@ _PAGE = 512
 Taken = Mapping[str, Spent]
 
 
-class Sequencing:
-    """The sequencer's process."""
+class Child:
+    """A process of a benchmark, which answers a line with a line."""
 
-    def __init__(self, data_dir: Path) -> None:
-        command = [sys.executable, "-m", "tests.bench.sequencing", str(data_dir)]
+    def __init__(self, module: str, *arguments: str) -> None:
+        command = [sys.executable, "-m", f"tests.bench.{module}", *arguments]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        if self._answer() != READY:
-            raise RuntimeError("The sequencer did not start.")
+        if self.answer() != READY:
+            raise RuntimeError(f"{module} did not start.")
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """Its number."""
         return self._process.pid
 
-    def taken(self, *, watch: bool = False) -> Taken:
-        """What it has taken since this was asked last; ``watch``: time its stages from here on, not commits alone."""
+    def tell(self, line: str = "") -> None:
+        """Write a line to it."""
         assert self._process.stdin is not None
-        self._process.stdin.write(WATCH + "\n" if watch else "\n")
+        self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
-        return {name: Spent(**spent) for name, spent in json.loads(self._answer()).items()}
+
+    def answer(self) -> str:
+        """Its next line."""
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
 
     def close(self) -> None:
-        """End it."""
+        """Let it end."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(_SECONDS)
 
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+
+class Sequencing(Child):
+    """The sequencer's process."""
+
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__("sequencing", str(data_dir))
+
+    def taken(self, *, watch: bool = False) -> Taken:
+        """What it has taken since this was asked last; ``watch``: time its stages from here on, not commits alone."""
+        self.tell(WATCH if watch else "")
+        return {name: Spent(**spent) for name, spent in json.loads(self.answer()).items()}
 
 
 @dataclass

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,8 +18,9 @@ from producers.identities import Producer, make_envelope
 from producers.submitter import Submitter
 from schemas.base import Command
 from schemas.commands import EnrolProducer
+from tests.bench.following import READER
 from tests.bench.harness import Figure, Spread, in_threads, seconds
-from tests.bench.kafka import Sequencing, files_of, install, memory_of
+from tests.bench.kafka import Child, Sequencing, files_of, install, memory_of
 from tests.bench.ledger import new_run
 from tests.bench.sizes import KafkaChainsSize
 
@@ -71,7 +70,7 @@ def _measure(size: KafkaChainsSize, data_dir: Path, tenants: int) -> Cost:
         start = seconds(lambda: started.append(Sequencing(data_dir)))
         stack.callback(started[0].close)
         pid = started[0].pid
-        reading = _follow(data_dir)
+        reading = _read_all(data_dir)
         return Cost(opening, rate, start, memory_of(pid), files_of(pid), reading["seconds"], reading["memory"])
 
 
@@ -99,11 +98,12 @@ def _submit_all(submitter: Submitter, producer: Producer, envelopes: Sequence[En
     in_threads([lambda share=batches[number::_WRITERS]: submit(share) for number in range(_WRITERS)])  # type: ignore[misc]
 
 
-def _follow(data_dir: Path) -> dict[str, float]:
+def _read_all(data_dir: Path) -> dict[str, float]:
     """What a process of its own takes that reads everything."""
-    command = [sys.executable, "-m", "tests.bench.following", str(data_dir)]
-    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=_SECONDS)
-    return dict(json.loads(told.stdout))
+    reader = Child("following", READER, str(data_dir))
+    told: dict[str, float] = json.loads(reader.answer())
+    reader.close()
+    return told
 
 
 def _figures(tenants: int, cost: Cost, first: int, alone: Cost) -> list[Figure]:

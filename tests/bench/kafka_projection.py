@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 
@@ -30,17 +29,17 @@ def run(size: KafkaProjectionSize, work: Path) -> list[Figure]:
     with open_kafka_ledger(work / "data") as ledger:
         for _ in range(size.records // size.load):
             measure(ledger, Load(size.load, 1), size.load)
-        records, numbers = ledger.engine.size(CHAIN), count()
+        records, numbers = int(ledger.engine.size(CHAIN)), count()
 
         def consumed() -> float:
             return records / seconds(lambda: _consume(ledger.config, records))
 
         def read() -> float:
-            with _reader(ledger.config) as engine:
+            with closing(_reader(ledger.config)) as engine:
                 return records / seconds(lambda: _read(engine))
 
         def projected() -> float:
-            with _reader(ledger.config) as engine:
+            with closing(_reader(ledger.config)) as engine:
                 projector = Projector(engine, open_database(sqlite_url(work / f"views{next(numbers)}.db")))
                 return sum(engine.sizes().values()) / seconds(projector.catch_up)
 
@@ -51,15 +50,11 @@ def run(size: KafkaProjectionSize, work: Path) -> list[Figure]:
     ]
 
 
-@contextmanager
-def _reader(config: KafkaConfig) -> Iterator[KafkaEngine]:
+def _reader(config: KafkaConfig) -> KafkaEngine:
     """A handle of its own that holds no record yet, and knows how large the chains are."""
     engine = KafkaEngine(config)
-    try:
-        engine.sizes()
-        yield engine
-    finally:
-        engine.close()
+    engine.sizes()
+    return engine
 
 
 def _read(engine: KafkaEngine) -> None:

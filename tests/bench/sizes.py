@@ -134,6 +134,14 @@ class KafkaChainsSize:
 
 
 @dataclass(frozen=True, slots=True)
+class KafkaFaustSize:
+    """Messages per round and contender."""
+
+    messages: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sizes:
     """One size per benchmark, under its name."""
 
@@ -152,6 +160,7 @@ class Sizes:
     kafka_latency: KafkaLatencySize
     kafka_projection: KafkaProjectionSize
     kafka_chains: KafkaChainsSize
+    kafka_faust: KafkaFaustSize
 
 
 FULL = Sizes(
@@ -170,6 +179,7 @@ FULL = Sizes(
     kafka_latency=KafkaLatencySize(rates=(10, 100, 500), seconds=10, transactions=200, warm_up=100, rounds=3),
     kafka_projection=KafkaProjectionSize(records=12_800, load=128, rounds=5),
     kafka_chains=KafkaChainsSize(tenants=(1, 100, 1000), records=3200),
+    kafka_faust=KafkaFaustSize(messages=3200, rounds=5),
 )
 TINY = Sizes(
     training=TrainingSize(ModelSize(32, 2), rows=2, columns=16, steps=2, rounds=1),
@@ -186,5 +196,6 @@ TINY = Sizes(
     kafka_appends=KafkaAppendsSize(records=16, rounds=1, loads=((1, 2), (4, 2))),
     kafka_latency=KafkaLatencySize(rates=(20,), seconds=1, transactions=2, warm_up=1, rounds=1),
     kafka_projection=KafkaProjectionSize(records=16, load=8, rounds=1),
-    kafka_chains=KafkaChainsSize(tenants=(1, 3), records=6),
+    kafka_chains=KafkaChainsSize(tenants=(1, 2), records=4),
+    kafka_faust=KafkaFaustSize(messages=8, rounds=1),
 )
