@@ -23,7 +23,8 @@ class Kafka:
         self._open: list[KafkaEngine] = []
 
     def open(self, partition: int | None = None, framing: Unframed | None = None, **options: str) -> KafkaEngine:
-        config = replace(self.config, options={name.replace("_", "."): value for name, value in options.items()})
+        given = {name.replace("_", "."): value for name, value in options.items()}
+        config = replace(self.config, options={**self.config.options, **given})
         engine = KafkaEngine(config, partition, framing or Unframed())
         self._open.append(engine)
         return engine

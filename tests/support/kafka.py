@@ -23,7 +23,7 @@ from tests.support.require import absent
 from tests.support.shared import Running, shared
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 START = Path(__file__).parents[2] / "deploy" / "kafka" / "start"
 PARTITIONS = 2
@@ -52,19 +52,20 @@ class Cluster:
 
 
 class Broker(Cluster):
-    """One broker with its data in a folder of its own."""
+    """One broker with its data in a folder of its own; ``settings`` are its own, as ``name=value``."""
 
-    def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="tg-kafka-"))
-        self._port, self._controller = _free_port(), _free_port()
-        super().__init__(f"127.0.0.1:{self._port}")
+    def __init__(self, settings: Sequence[str] = ()) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="tg-kafka-"))
+        self.port, self.controller = free_port(), free_port()
+        self.settings = tuple(settings)
+        super().__init__(f"127.0.0.1:{self.port}")
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """Start it, or start it again on what it has stored."""
-        arguments = [str(START), str(self._folder), str(self._port), str(self._controller), *_SMALL]
+        arguments = [str(START), str(self.folder), str(self.port), str(self.controller), *_SMALL, *self.settings]
         environment = {**os.environ, "TG_KAFKA_HEAP": "256m"}
-        log = self._folder / "broker.log"
+        log = self.folder / "broker.log"
         with log.open("a") as sink:
             process = subprocess.Popen(
                 arguments, stdout=subprocess.PIPE, stderr=sink, text=True, env=environment, start_new_session=True
@@ -97,13 +98,13 @@ class Broker(Cluster):
     def close(self) -> None:
         """End it and remove its data."""
         self.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def running(self) -> Running:
         """It as other processes know it."""
         assert self._process is not None
-        return Running(self._process.pid, str(self._folder), self.servers)
+        return Running(self._process.pid, str(self.folder), self.servers)
 
 
 @cache
@@ -114,10 +115,10 @@ def broker() -> Cluster:
 
 
 @contextmanager
-def own_broker() -> Iterator[Broker]:
+def own_broker(made: Broker | None = None) -> Iterator[Broker]:
     """A broker that the test may stop and kill; skips or fails the test if there cannot be one."""
     require_tools()
-    made = Broker()
+    made = made or Broker()
     try:
         made.start()
         yield made
@@ -146,7 +147,7 @@ def forget_replies(config: KafkaConfig) -> None:
         deleted.result(_SECONDS)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -15,8 +15,6 @@ _CLIENT_LOG.addHandler(logging.NullHandler())
 _CLIENT_LOG.propagate = False
 
 _WARNINGS = 4
-# A fatal error is raised within the binding's callbacks, where a line to log would then end in a SystemError.
-_SILENT = {"log_level": 0}
 FETCH_WAIT_MS = 100
 TRANSACTION_MS = 30_000
 DELIVERY_MS = 30_000
@@ -88,7 +86,6 @@ class KafkaConfig:
         return {
             "linger.ms": 0,
             **self._shared(_CONSUMERS | {"transaction.timeout.ms"}),
-            **_SILENT,
             "message.timeout.ms": timeout,
             "enable.idempotence": True,
             "acks": "all",

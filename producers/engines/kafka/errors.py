@@ -93,8 +93,25 @@ def typed_errors(doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except KafkaException as error:
-        raise translated(error, doing) from error
+    except (KafkaException, SystemError) as error:
+        raise translated(kafkas(error), doing) from error
+
+
+def kafkas(error: KafkaException | SystemError) -> KafkaException:
+    """Kafka's own error of one that the binding raised.
+
+    A fatal one is raised within librdkafka's callbacks; whatever is called back next in the same breath then ends in a
+    SystemError, with Kafka's as its cause.
+
+    Raises:
+        SystemError: it is nothing of that kind.
+    """
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, KafkaException):
+        found = found.__cause__ or found.__context__
+    if found is None:
+        raise error
+    return found
 
 
 def translated(error: KafkaException, doing: str) -> EngineError:

@@ -17,6 +17,7 @@ from producers.engines.kafka.errors import (
     CommitLostError,
     CommitUnknownError,
     WrongPartitionError,
+    kafkas,
     reason_of,
     translated,
     typed_errors,
@@ -168,8 +169,8 @@ class Writer:
             self._produce_all(producer, commit, letters, offsets)
             producer.flush(self._seconds)
             producer.commit_transaction(self._seconds)
-        except KafkaException as error:
-            raise self._ended(producer, error) from error
+        except (KafkaException, SystemError) as error:
+            raise self._ended(producer, kafkas(error)) from error
         except BaseException:
             self._abort(producer)
             raise
