@@ -131,25 +131,24 @@ class Lane:
     def _settle(self) -> None:
         with self._busy:
             try:
-                if not self._sent():
-                    return
-                reached = self._fold()
-                intended = self._caught_up()
                 if self._sent():
-                    self.position = reached
-                if intended:
-                    self._turn.ask()
+                    reached = self._fold()
+                    if self._level:
+                        self._act(reached)
             except (TensorGuardError, OSError) as error:
                 # The ledger is full or out of reach: nothing is lost, since it is still pending at the next reminder.
                 log.warning("runner_delayed", processor=self.processor.name, code=getattr(error, "code", "os_error"))
 
-    def _caught_up(self) -> bool:
-        """Let the processor act on where things stand, unless more is on its way to it; whether it did."""
-        if not self._level or not isinstance(self.processor, Settling):
-            return False
-        intended = collect(self.processor, self.processor.caught_up)
+    def _act(self, reached: int) -> None:
+        """Let the processor act on where things stand, until there is nothing left for it to do."""
+        intended = collect(self.processor, self.processor.caught_up) if isinstance(self.processor, Settling) else []
         self._pending += intended
-        return bool(intended)
+        if not self._sent():
+            return
+        if intended:
+            self._turn.ask()
+        else:
+            self.position = reached
 
     def _sent(self) -> bool:
         return self._gate.send(self._outbox, self._pending)

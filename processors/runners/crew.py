@@ -50,6 +50,7 @@ class Crew:
         self._shared = Shared(engine, SHARED)
         self._lock = threading.Lock()
         self._chains: dict[str, Chain] = {}
+        self._closed = False
         self._notes = [PositionFile(installation.data_dir, [kind.name], installation.clock) for kind in kinds]
 
     def shut(self) -> None:
@@ -60,6 +61,7 @@ class Crew:
     def assign(self, names: Collection[str]) -> None:
         """Work on these chains, and on no others: what was known of those is dropped."""
         with self._lock:
+            names = () if self._closed else names
             gone = [self._chains.pop(name) for name in self._chains.keys() - set(names)]
             kept = list(self._chains.values())
             fresh = [self._made(name) for name in sorted(set(names) - self._chains.keys())]
@@ -91,7 +93,8 @@ class Crew:
             note.note({chain.name: chain.position_of(kind.name) for chain in chains}, partial=True)
 
     def close(self) -> None:
-        """Work on nothing any more."""
+        """Work on nothing any more, whatever is assigned."""
+        self._closed = True
         self.assign(())
         for note in self._notes:
             note.close()

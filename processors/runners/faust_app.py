@@ -2,8 +2,8 @@
 
 Faust says which chains are this worker's, and when one has something new; each is read by the ledger's own reader,
 which brings committed records alone, in order, and notices what is no record. A chain that is given to a worker is
-folded from its first record, so nothing rests on the group's offsets: they say what was delivered. Delivery is at
-least once, and an intent's command id follows from its trigger and kind: what is done twice has effect once.
+folded from its first record, so nothing rests on the group's offsets, and none are committed. Delivery is at least
+once, and an intent's command id follows from its trigger and kind: what is done twice has effect once.
 """
 
 from __future__ import annotations
@@ -46,6 +46,12 @@ _TIMES: dict[str, Any] = {
     "broker_rebalance_timeout": 30.0,
     "broker_request_timeout": 40.0,
 }
+_BYTES: dict[str, Any] = {
+    "key_type": bytes,
+    "value_type": bytes,
+    "key_serializer": "raw",
+    "value_serializer": "raw",
+}
 _FOREIGN = ("aiokafka", "faust", "mode")
 log = structlog.get_logger(__name__)
 
@@ -73,13 +79,8 @@ class LedgerApp(faust.App):
         self.transport = LedgerTransport(self.conf.broker_consumer, self, self._topics_of_chains)
         self.on_partitions_revoked.connect(self._revoked, weak=False)
         self.on_partitions_assigned.connect(self._assigned, weak=False)
-        raw: dict[str, Any] = {
-            "key_type": bytes,
-            "value_type": bytes,
-            "key_serializer": "raw",
-            "value_serializer": "raw",
-        }
-        self.agent(self.topic(pattern=self._topics_of_chains.pattern, **raw), name="follow")(self._follow)
+        topics = self.topic(pattern=self._topics_of_chains.pattern, acks=False, **_BYTES)
+        self.agent(topics, name="follow")(self._follow)
 
     async def _follow(self, stream: Any) -> None:
         async for event in stream.events():
