@@ -50,16 +50,20 @@ MODEL = c.RegisterModel(
 
 
 class Shop:
-    """An installation with a model, a run and an enrolled device."""
+    """An installation with a model, a run and an enrolled device; or another tenant of one that there is."""
 
-    def __init__(self, folder: Path, model: c.RegisterModel = MODEL) -> None:
-        self.ledger = Ledger(folder / "data")
-        self.data = folder / "data"
+    def __init__(
+        self, folder: Path, model: c.RegisterModel = MODEL, *, ledger: Ledger | None = None, tenant: str = TENANT
+    ) -> None:
+        self.ledger = ledger or Ledger(folder / "data")
+        self.data = self.ledger.folder
+        self.tenant = tenant
         self.model = model
         self.device_folder = folder / "device"
         self.device = Identity.create(self.device_folder)
         self.gateway = self.ledger.installation.producer("gateway")
-        self.ask(model, chain="platform", by=self.ledger.authority)
+        if ledger is None:
+            self.ask(model, chain="platform", by=self.ledger.authority)
         self.enrol(self.device)
         digests = (model.manifest_digest, model.tokenizer_digest)
         self.ask(c.CreateRun(RUN, model.name, *digests, LORA, ADAMW, 2, 1, None, 7, None), by=self.gateway)
@@ -69,8 +73,9 @@ class Shop:
         enrolment = c.EnrolProducer(device.key_id, device.public_key, "device", "device", device.hpke_key.public_key)
         self.ask(enrolment, by=self.ledger.authority)
 
-    def ask(self, command: Command, *, by: Producer, chain: str = TENANT) -> Reply:
+    def ask(self, command: Command, *, by: Producer, chain: str | None = None) -> Reply:
         """Have a command decided, and accepted."""
+        chain = chain or self.tenant
         now, command_id = self.ledger.clock(), secrets.token_bytes(16)
         envelope = make_envelope(command, chain=chain, stream=stream_of(command), command_id=command_id, now=now)
         reply = self.ledger.submitter.submit_and_wait(by, envelope)
@@ -84,7 +89,7 @@ class Shop:
         adapter = {n.removeprefix(ADAPTER): t for n, t in found.items() if n.startswith(ADAPTER)}
         subject = ArtifactSubject(
             artifact_id=artifact_id,
-            tenant=TENANT,
+            tenant=self.tenant,
             run_id=RUN,
             step=5,
             through_op_seq=10,
@@ -103,7 +108,7 @@ class Shop:
             subject,
             [image],
             store=FileBlobStore(self.data / "blobs"),
-            dek=FileKeyProvider(self.data / "keys").tenant_dek(TENANT),
+            dek=FileKeyProvider(self.data / "keys").tenant_dek(self.tenant),
             signing_key=CompositePrivateKey((self.data / "keys" / "artifact.key").read_bytes()),
         )
 
@@ -135,7 +140,7 @@ class Shop:
         return next(
             (
                 recorded
-                for recorded in self.ledger.events(TENANT)
+                for recorded in self.ledger.events(self.tenant)
                 if isinstance(recorded.event, PackageSigned | PackageFailed) and recorded.event.package_id == package_id
             ),
             None,
@@ -143,14 +148,14 @@ class Shop:
 
     def file(self, package_id: bytes) -> Path:
         """Where a package's file lies."""
-        return self.data / "packages" / TENANT / f"{package_id.hex()}.tgsp"
+        return self.data / "packages" / self.tenant / f"{package_id.hex()}.tgsp"
 
     def receipt(self, package_id: bytes) -> bytes:
         """The ledger's receipt of a package's signing, fresh from the signer."""
         self.ledger.sign()
         recorded = self.outcome(package_id)
         assert recorded is not None
-        return receipts.receipt(self.ledger.engine, TENANT, recorded.seq, 10.0)
+        return receipts.receipt(self.ledger.engine, self.tenant, recorded.seq, 10.0)
 
     @property
     def trust_root(self) -> Path:
