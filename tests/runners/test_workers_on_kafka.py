@@ -81,6 +81,7 @@ def test_every_order_has_one_outcome_whichever_workers_come_go_and_die(ground: G
         ground.ledger.verify()
 
 
+@pytest.mark.soak
 def test_a_worker_that_stood_still_goes_on_and_nothing_is_done_twice(ground: Ground) -> None:
     with ground.sequencing():
         shop = open_platform(ground)
