@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from api import present
 from api.errors import ApiError
+from api.inputs import interval_of
 from processors.batches.errors import ResultDamagedError
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Futures:
         operation_id = bytes.fromhex(operation.operation_id)
         commitment = bytes.fromhex((operation.result or {})["commitment"])
         sealed = self._results.get(operation.chain, operation_id, commitment)
-        return sealed if sealed is not None else self._exchange.result(operation_id)
+        return self._exchange.result(operation_id) if sealed is None and interval_of(operation) is None else sealed
 
     def _saved(self, operation: Operation) -> r.Result | None:
         artifact = self._views.artifact(operation.chain, (operation.result or {})["artifact_id"])

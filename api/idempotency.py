@@ -1,7 +1,7 @@
 """Requests that are sent again: the same key is the same command, and has effect once.
 
-The ledger alone makes that so, across restarts. What is remembered here, in memory and bounded, is which body the first
-request had and the salt that the server drew for it.
+The ledger alone makes that so, across restarts and at every process of doors. What is remembered here, in memory and
+bounded, is which body the first request had and the salt that was drawn for it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from api.errors import ApiError
+from producers.locks import numbered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from api.auth import Caller
 
@@ -53,22 +55,29 @@ class _Turn:
 
 
 class Memory:
-    """What the newest requests were. Safe from any thread."""
+    """What the newest requests of this process were. Safe from any thread.
 
-    def __init__(self, capacity: int = 65_536) -> None:
+    ``turns`` is a file of locks by which all processes of doors take turns.
+    """
+
+    def __init__(self, turns: Path, capacity: int = 65_536) -> None:
+        self._file = turns
         self._capacity = capacity
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, Remembered] = OrderedDict()
         self._turns: dict[bytes, _Turn] = {}
 
     @contextmanager
-    def turn(self, command_id: bytes) -> Iterator[None]:
+    def turn(self, command_id: bytes, *, repeatable: bool) -> Iterator[None]:
         """One request at a time for a command id: a repeat waits until the first is decided, and nobody else does."""
+        if not repeatable:
+            yield
+            return
         with self._lock:
             turn = self._turns.setdefault(command_id, _Turn())
             turn.wanted += 1
         try:
-            with turn.lock:
+            with turn.lock, numbered(self._file, int.from_bytes(command_id[:8], "big") >> 2):
                 yield
         finally:
             with self._lock:

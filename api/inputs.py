@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from processors.batches.errors import InputDamagedError
+from processors.exchange.errors import ExchangeAwayError
 from processors.exchange.port import unpack_input
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Inputs:
     def interval_of(self, tenant: str, operation_id: bytes) -> int | None:
         """The interval that an accepted operation's input was sealed in."""
         operation = self._views.operation(tenant, operation_id.hex())
-        return _interval(operation) if operation is not None else None
+        return interval_of(operation) if operation is not None else None
 
     def keep(self, tenant: str, run_id: str, interval: int | None, operation_id: bytes, data: bytes) -> None:
         """Keep an input (see :func:`processors.exchange.port.pack_input`); a sealed one is durable when this returns.
@@ -62,21 +63,41 @@ class Inputs:
     def kept(
         self, tenant: str, run_id: str, interval: int | None, operation_id: bytes
     ) -> tuple[bytes, bytes] | tuple[None, None]:
-        """Salt and canonical bytes of a sealed input, or neither if it is not there or does not open."""
-        if interval is None:
-            return None, None
+        """Salt and canonical bytes of an input, or neither if it is not there or does not open.
+
+        Raises:
+            ExchangeAwayError: it would be in the memory of a hub that does not answer.
+        """
         try:
-            data = self._store.get(tenant, run_id, interval, operation_id)
+            if interval is None:
+                data = self._exchange.input(operation_id)
+            else:
+                data = self._store.get(tenant, run_id, interval, operation_id)
         except InputDamagedError:
             return None, None
         return unpack_input(data) if data is not None else (None, None)
 
     def salt_of(self, operation: Operation) -> bytes | None:
-        """The salt of an operation's commitment, as long as its sealed input lies there."""
-        interval, operation_id = _interval(operation), bytes.fromhex(operation.operation_id)
-        return self.kept(operation.chain, operation.run_id, interval, operation_id)[0]
+        """The salt of an operation's commitment, as long as its input lies there or the exchange remembers it."""
+        try:
+            return self.salt(
+                operation.chain, operation.run_id, interval_of(operation), bytes.fromhex(operation.operation_id)
+            )
+        except ExchangeAwayError:
+            return None
+
+    def salt(self, tenant: str, run_id: str, interval: int | None, operation_id: bytes) -> bytes | None:
+        """The salt of an input that is or was kept.
+
+        Raises:
+            ExchangeAwayError: it would be in the memory of a hub that does not answer.
+        """
+        if interval is None:
+            return self._exchange.salt(operation_id)
+        return self.kept(tenant, run_id, interval, operation_id)[0]
 
 
-def _interval(operation: Operation) -> int | None:
+def interval_of(operation: Operation) -> int | None:
+    """The interval that an operation's input was sealed in; None if it never was."""
     interval = operation.parameters.get("interval")
     return interval if isinstance(interval, int) else None

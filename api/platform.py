@@ -98,8 +98,11 @@ class Platform:
         limits: DoorLimits | None = None,
         quota_limits: QuotaLimits | None = None,
         tracing: Tracing | None = None,
+        open_views: Callable[[LogEngine], Engine] | None = None,
     ) -> Platform:
         """The platform on a data directory. No thread runs yet: a sequencer decides and a projector folds elsewhere.
+
+        ``open_views`` gives the database of the read models, if it is not the data directory's own.
 
         Raises:
             TensorGuardError: the data directory, its keys, its ledger or its views cannot be used.
@@ -107,9 +110,10 @@ class Platform:
         installation = Installation.open(data_dir)
         engine = installation.engine()
         submitter = Submitter(installation, engine)
-        database = open_database(sqlite_url(installation.views_path))
+        database = open_views(engine) if open_views else open_database(sqlite_url(installation.views_path))
         projector = Projector(engine, database)
         views = Views(database, projector.size)
+        caught_up = views.catching_up(projector.catch_up_with)
         exchange, metrics, tracing = exchange or Hub(), Metrics(), tracing or Tracing()
         metrics.watch(Standing(engine, projector, views, installation.data_dir))
         metrics.watch(Trainers(exchange))
@@ -127,13 +131,13 @@ class Platform:
             submitter=submitter,
             database=database,
             projector=projector,
-            views=views,
+            views=caught_up,
             exchange=exchange,
             inputs=inputs,
             results=results,
             vault=vault,
             submission=submission,
-            futures=Futures(views, exchange, results, vault, submission.salt_of),
+            futures=Futures(caught_up, exchange, results, vault, submission.salt_of),
             exports=ExportStore.of(installation),
             gatekeeper=Gatekeeper(views, projector, installation.api_key_pepper()),
             waiters=Waiters(),

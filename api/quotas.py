@@ -35,6 +35,7 @@ OPERATIONS = (
 CODE = "quota_exceeded"
 SOON, LATER = 2, 60
 """Seconds to wait: for operations, which end by themselves, and for runs, which somebody must close."""
+LOOK_SECONDS = 1.0
 _MINUTE = 60.0
 
 
@@ -68,7 +69,8 @@ class TurnedAway(Reply):
 class Quotas:
     """Every tenant's counts. Any thread may call. ``clock`` gives seconds that only grow.
 
-    Bytes are remembered by this process alone: operations that a restart finds waiting count as operations only.
+    Of operations that came through other processes, or before a restart, their number counts, as the views have it,
+    and not their bytes. Rejections are those of commands that came through this process.
     """
 
     def __init__(self, views: Views, limits: QuotaLimits, clock: Callable[[], float] = time.monotonic) -> None:
@@ -124,23 +126,26 @@ class Quotas:
     def _of(self, tenant: str) -> _Tenant:
         with self._lock:
             if tenant not in self._tenants:
-                self._tenants[tenant] = _Tenant(tenant, self._views, self._limits, self._clock())
+                self._tenants[tenant] = _Tenant(tenant, self._views, self._limits, self._clock)
             return self._tenants[tenant]
 
 
 class _Tenant:
     """What one tenant has under way.
 
-    ``_waiting`` may still hold what has finished meanwhile: the views are asked only where that would decide.
+    ``_waiting`` may still hold what has finished meanwhile, and lack what came through other processes: the views are
+    asked once a second at most, and where that would decide.
     """
 
-    def __init__(self, tenant: str, views: Views, limits: QuotaLimits, now: float) -> None:
+    def __init__(self, tenant: str, views: Views, limits: QuotaLimits, clock: Callable[[], float]) -> None:
         self._tenant, self._views, self._limits = tenant, views, limits
         self._lock = threading.Lock()
         self._deciding: dict[str, int] = {}
+        self._clock = clock
+        self._looked_at = clock()
         self._waiting: dict[str, int] = dict.fromkeys(views.pending_ids(tenant), 0)
         self._new_runs: set[str] = set()
-        self.rejections = _Bucket(limits.rejections_per_minute, now)
+        self.rejections = _Bucket(limits.rejections_per_minute, self._looked_at)
 
     def take(self, command_id: str, command: Command, size: int) -> None:
         with self._lock:
@@ -166,8 +171,9 @@ class _Tenant:
             raise _exceeded(f"The tenant has {found} open training clients; close one first.", LATER)
 
     def _check_operations(self, size: int) -> None:
-        if self._full(size):
+        if self._full(size) or self._clock() - self._looked_at >= LOOK_SECONDS:
             self._waiting = self._still_waiting()
+            self._looked_at = self._clock()
         if excess := self._full(size):
             raise _exceeded(excess, SOON)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
+import sys
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -80,6 +83,29 @@ def uvicorn_config(platform: Platform, tls: TlsFiles | None) -> uvicorn.Config:
         ws="none",
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+
+
+@contextmanager
+def inherited(fd: int) -> Iterator[socket.socket]:
+    """A listening socket that the parent process has bound; its other children answer on it as well.
+
+    Raises:
+        AddressUnavailableError: the descriptor is no socket.
+    """
+    try:
+        listener = socket.socket(fileno=fd)
+    except OSError as error:
+        raise AddressUnavailableError(f"Descriptor {fd} is no socket to listen on ({error.strerror}).") from error
+    with listener:
+        yield listener
+
+
+def leave() -> None:
+    """End now, though a request's thread may still wait: Python would join it, and what it waits for never comes."""
+    if any(thread.is_alive() and not thread.daemon for thread in threading.enumerate()[1:]):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 @contextmanager

@@ -114,7 +114,7 @@ class Submission:
         self._vault = vault
         self._quotas = quotas
         self._tracing = tracing
-        self._memory = Memory()
+        self._memory = Memory(installation.data_dir / "run" / "turns.lock")
 
     def send(self, asked: Asked, command: Command) -> Reply:
         """Submit a command that says everything itself.
@@ -220,7 +220,8 @@ class Submission:
         accepted = reply.outcome == ACCEPTED
         interval = self._inputs.interval_of(tenant, operation_id) if accepted else None
         salt = private.salt or (known.salt if known else None)
-        salt = salt or self._inputs.kept(tenant, run_id, interval, operation_id)[0]
+        if salt is None and accepted:
+            salt = self._inputs.salt(tenant, run_id, interval, operation_id)
         command = command_for(commitment.commit(salt or bytes(commitment.SALT_BYTES), private.canonical), interval)
         if known is None and salt is not None and accepted and reply.body_digest != _digest(command):
             raise _key_reused()
@@ -260,7 +261,7 @@ class Submission:
         A repeat of a request that was turned away for want of room, or was sealed under a key of the past, is a new
         attempt, under an id that follows from the first one; every other decision is final.
         """
-        with self._memory.turn(asked.command_id):
+        with self._memory.turn(asked.command_id, repeatable=asked.repeatable):
             attempt, reply = asked, self._earlier(asked)
             self._same_request(asked)
             while reply is not None and reply.code in _PASSING:

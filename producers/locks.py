@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+_FLOCK = struct.Struct("hhqqi")
+"""``struct flock``: type, whence, start, length, process id."""
 
 
 class FileLock:
@@ -72,6 +76,21 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+@contextmanager
+def numbered(path: Path, number: int) -> Iterator[None]:
+    """Hold one of the many locks of a file, 0 to 2^62 - 1, for the length of a block, waiting for it first.
+
+    They exclude each other between processes and inside one (Linux: a lock of an open file description on one byte).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, number, 1, 0))
+        yield
+    finally:
+        os.close(fd)
 
 
 @contextmanager

@@ -28,6 +28,8 @@ from schemas import codec, events
 BATCH = 512
 RECENT = 1024
 """How many rows of the newest batches stay in memory: the next records mostly speak of them."""
+CATCH_UP_SECONDS = 2.0
+"""How long a question waits for views that are behind, before its answer is that there is nothing."""
 IDLE_SECONDS = 0.5
 """How long an idle projector sleeps before it looks whether it shall stop; records wake it at once."""
 
@@ -93,7 +95,7 @@ class Projector:
     def behind(self) -> int:
         """How many committed records the views do not hold yet."""
         sizes = self.sizes()
-        return sum(max(0, self._reader.size(chain) - sizes.get(chain, 0)) for chain in self._reader.chains())
+        return sum(max(0, size - sizes.get(chain, 0)) for chain, size in self._reader.sizes().items())
 
     def failure(self) -> Exception | None:
         """Why the views stand still, if they do."""
@@ -109,8 +111,17 @@ class Projector:
 
     def wait_for_all(self, timeout: float) -> bool:
         """Block until everything that is committed at the moment of the call is folded; whether it is."""
-        goal = {chain: self._reader.size(chain) for chain in self._reader.chains()}
+        goal = self._reader.sizes()
         return all(self.wait_for(chain, size - 1, timeout) for chain, size in goal.items())
+
+    def catch_up_with(self, chain: str) -> bool:
+        """Block until all of a chain is folded that is committed now, if that does not take long; whether it was not.
+
+        Raises:
+            ProjectionError: the views stand still before it.
+        """
+        size = self._reader.size(chain)
+        return self.size(chain) < size and self.wait_for(chain, size - 1, CATCH_UP_SECONDS)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` after every batch, from the projector's thread; returns its removal."""

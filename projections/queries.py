@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -56,6 +57,17 @@ class Views:
     def __init__(self, database: Engine, size_of: Callable[[str], int] | None = None) -> None:
         self._database = database
         self._remembered = Remembered(size_of) if size_of else None
+        self._catch_up: Callable[[str], bool] = lambda _: False
+
+    def catching_up(self, catch_up: Callable[[str], bool]) -> Views:
+        """The same views, which look again for a row that is not there once ``catch_up`` has brought its chain on.
+
+        What another process was told of a moment ago is then found here as well. ``catch_up`` says whether it did
+        anything.
+        """
+        views = copy(self)
+        views._catch_up = catch_up  # noqa: SLF001 -- a copy of ourselves
+        return views
 
     def api_keys_named(self, key_id: str) -> Sequence[ApiKey]:
         """Every API key with that id, whatever its chain."""
@@ -199,7 +211,10 @@ class Views:
         return self._first(select(Rejection).where(Rejection.chain == chain, Rejection.seq == seq))
 
     def _get(self, table: type[Row], chain: str, key: str) -> Row | None:
-        return self._known(chain, (table, key), lambda: self._fetch(table, chain, key))
+        found = self._known(chain, (table, key), lambda: self._fetch(table, chain, key))
+        if found is None and self._catch_up(chain):
+            return self._known(chain, (table, key), lambda: self._fetch(table, chain, key))
+        return found
 
     def _fetch(self, table: type[Row], chain: str, key: str) -> Row | None:
         with self._asking() as session:

@@ -14,6 +14,7 @@ from producers.settings import read
 from projections.database import open_database, remove_sqlite, sqlite_url
 from projections.errors import CorruptLedgerError, ForeignHistoryError, ViewsInUseError
 from projections.projector import Projector
+from projections.slots import holding_all
 
 LOCK_FILE = Path("run") / "views.lock"
 
@@ -45,10 +46,11 @@ def rebuild(data_dir: Path, reader: LogReader) -> dict[str, int]:
     """
     live = read(data_dir).settings.views_path(data_dir)
     fresh = live.with_name(live.name + ".rebuilt")
-    with keeping_views(data_dir):
+    with holding_all(data_dir, live) as files:
         remove_sqlite(fresh)
         sizes = _fold_into(fresh, reader)
-        remove_sqlite(live)
+        for path in files:  # those of further processes are folded anew when these start
+            remove_sqlite(path)
         fresh.rename(live)
     return sizes
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
 from typing import Annotated
 
 import typer
@@ -21,15 +18,8 @@ def run(
 ) -> None:
     """Run a server on a data directory until it gets SIGTERM or Ctrl-C. It is ready when /readyz answers 200."""
     from api.server import serve  # noqa: PLC0415 -- light start
+    from api.serving import leave  # noqa: PLC0415
     from producers.settings import read  # noqa: PLC0415
 
     serve(data_dir, read(data_dir, {"host": host, "port": port}).settings)
-    _leave()
-
-
-def _leave() -> None:
-    """End now, though a request's thread may still wait: Python would join it, and what it waits for never comes."""
-    if any(thread.is_alive() and not thread.daemon for thread in threading.enumerate()[1:]):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+    leave()

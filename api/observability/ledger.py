@@ -15,6 +15,7 @@ from producers.moving.survey import moved_to
 from producers.positions import readers
 from producers.sequencer.lock import sequencer_runs
 from projections.errors import ProjectionError
+from projections.slots import held
 from projections.watermarks import watermarks
 from schemas.codec import event_schema
 from schemas.events import ChainOpened, EpochOpened
@@ -113,7 +114,7 @@ def look(installation: Installation, engine: LogEngine) -> LedgerStanding:
         chains=chains,
         positions=(
             Position(SIGNER, _behind(sizes, {chain: signed_size(engine, chain) for chain in sizes})),
-            Position(VIEWS, _views(sizes, installation.views_path)),
+            Position(VIEWS, _views(sizes, installation)),
             *processors(sizes, installation.data_dir),
         ),
     )
@@ -143,12 +144,15 @@ def signed_size(reader: LogReader, chain: str) -> int:
     return int(note.split(b"\n", 2)[1]) if note else 0
 
 
-def _views(sizes: Mapping[str, int], path: Path) -> dict[str, int] | None:
+def _views(sizes: Mapping[str, int], installation: Installation) -> dict[str, int] | None:
+    """The lag of the views; of those of several processes the worst one of each chain."""
+    first = installation.views_path
     try:
-        marks = watermarks(path)
+        found = [watermarks(path) for path in held(installation.data_dir, first) or (first,)]
     except ProjectionError:
         return None
-    return None if marks is None else _behind(sizes, marks)
+    lags = [_behind(sizes, marks) for marks in found if marks is not None]
+    return {chain: max(lag[chain] for lag in lags) for chain in sizes} if lags else None
 
 
 def _behind(sizes: Mapping[str, int], reached: Mapping[str, int]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from tests.support.doors import Doors, batch, open_doors
 
 RUNS = "/v1/training_clients"
 KEY = {"Idempotency-Key": "one"}
+ONE, OTHER = bytes(16), b"other" + bytes(11)
 
 
 def records(doors: Doors) -> int:
@@ -112,12 +113,15 @@ def test_a_restarted_server_knows_its_repeats_from_the_ledger(data_dir: Path, na
         assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
 
 
-def test_only_repeats_of_a_request_wait_for_it() -> None:
-    memory, inside = Memory(), threading.Event()
-    with memory.turn(b"one"):
-        with memory.turn(b"other"):
-            pass
-        repeat = threading.Thread(target=lambda: enter(memory, inside))
+@pytest.mark.parametrize("processes", [1, 2])
+def test_only_repeats_of_a_request_wait_for_it(tmp_path: Path, processes: int) -> None:
+    memory, inside = Memory(tmp_path / "turns"), threading.Event()
+    elsewhere = memory if processes == 1 else Memory(tmp_path / "turns")
+    with memory.turn(ONE, repeatable=True):
+        for other in (memory, elsewhere):
+            with other.turn(OTHER, repeatable=True), other.turn(ONE, repeatable=False):
+                pass
+        repeat = threading.Thread(target=lambda: enter(elsewhere, inside))
         repeat.start()
         assert not inside.wait(0.05)
     repeat.join(10)
@@ -126,5 +130,5 @@ def test_only_repeats_of_a_request_wait_for_it() -> None:
 
 
 def enter(memory: Memory, inside: threading.Event) -> None:
-    with memory.turn(b"one"):
+    with memory.turn(ONE, repeatable=True):
         inside.set()

@@ -7,6 +7,7 @@ import math
 import shutil
 import threading
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -20,12 +21,14 @@ from api import keys
 from api.app import create_app
 from api.platform import DoorLimits, Platform
 from api.quotas import QuotaLimits
+from processors.exchange.door import DoorClient
 from processors.exchange.port import Exchange
 from producers.deciders.registry import stream_of
 from producers.engines.port import Reply
 from producers.identities import Producer, make_envelope
 from producers.sequencer import Sequencer, SequencerLock
 from producers.telemetry.traces import Tracing
+from projections.slots import open_slot
 from schemas import commands as c
 from schemas.base import Command
 from schemas.types import ExecutionPlan, ModelFile
@@ -183,6 +186,12 @@ class Doors:
         if platform.views.model("tiny") is None:
             self.worker.say("authority", register_model("tiny"), tenant="platform")
 
+    def beside(self, platform: Platform, client: TestClient) -> Doors:
+        """The same client at another process of doors, with the same keys."""
+        there = copy(self)
+        there.platform, there.client = platform, client
+        return there
+
     def issue(self, tenant: str, scopes: tuple[str, ...] = tuple(keys.SCOPES)) -> str:
         """A new API key."""
         issued = keys.new_key()
@@ -271,6 +280,29 @@ def open_doors(
             yield Doors(platform, client)
     finally:
         platform.close()
+
+
+@contextlib.contextmanager
+def another_door(doors: Doors, *, quotas: QuotaLimits | None = None) -> Iterator[Doors]:
+    """A second process of doors, but for the process: views and connections of its own beside ``doors``.
+
+    The installation's hub must be listening (:func:`processors.exchange.server.listening`).
+    """
+    data_dir, stop = doors.platform.installation.data_dir, threading.Event()
+    with contextlib.ExitStack() as stack:
+        exchange = stack.enter_context(DoorClient(data_dir))
+        assert exchange.wait_connected(10)
+        slot = data_dir / "views-1.db"
+        platform = Platform.open(
+            data_dir, quota_limits=quotas, exchange=exchange, open_views=lambda engine: open_slot(slot, engine)
+        )
+        stack.callback(platform.close)
+        folding = threading.Thread(target=platform.projector.run, args=(stop,))
+        folding.start()
+        stack.callback(folding.join, 10)
+        stack.callback(stop.set)
+        client = stack.enter_context(TestClient(create_app(platform), raise_server_exceptions=False))
+        yield doors.beside(platform, client)
 
 
 def prepare_installation(data_dir: Path) -> Path:
