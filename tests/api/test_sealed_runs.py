@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from api.idempotency import Memory
 from processors.batches.errors import InputDamagedError
 from processors.batches.inputs import BlobInputStore
 from processors.exchange.port import unpack_input
@@ -191,10 +192,10 @@ def test_a_request_that_was_kept_but_not_decided_before_a_crash_is_taken_up_unde
     late(doors, crash)
     path, body = f"/v1/training_clients/{run}/forward_backward", {"batch": batch()}
     assert doors.call("POST", path, json=body, headers=KEY).status_code == 500
-    doors.platform.submission._memory = type(doors.platform.submission._memory)()
+    doors.platform.submission._memory = Memory(doors.platform.installation.data_dir / "run" / "turns.lock")
     other = doors.call("POST", path, json={"batch": batch(1)}, headers=KEY)
     assert other.json()["code"] == "idempotency_key_reused"
-    doors.platform.submission._memory = type(doors.platform.submission._memory)()
+    doors.platform.submission._memory = Memory(doors.platform.installation.data_dir / "run" / "turns.lock")
     assert doors.post(path, body, headers=KEY)["commitment"]["salt"] == salts[0].hex()
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 RUNS = "/v1/training_clients"
 KEY = {"Idempotency-Key": "one"}
-QUOTAS = QuotaLimits(queued=6, runs=4)
+QUOTAS = QuotaLimits(queued=12)
 SAMPLE = {
     "prompt_index": 0,
     "completion_index": 0,
@@ -183,7 +183,7 @@ def test_what_one_has_made_is_there_at_the_other(both: Both) -> None:
 def test_what_waits_at_both_counts_together(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.quotas.LOOK_SECONDS", 0.0)
     run = both[0].create()
-    for doors in both * 3:
+    for doors in both * 6:
         doors.operate(run, "forward_backward", {"batch": batch()})
         assert all(each.platform.projector.wait_for_all(10) for each in both)
     for doors in both:
