@@ -11,12 +11,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from processors.placement.kafka import KafkaRoster
+from processors.placement.roster import ANNOUNCE_SECONDS
+from processors.placement.standing import Standing, worker_id
 from processors.runners.crew import Crew, Kind
 from processors.runners.faust_app import make_app, work
 from producers.engines.opening import kafka_config, open_engine
 from producers.positions import readers
 from producers.sequencer import Sequencer
-from schemas.events import PackageFailed, PackageRequested, PackageSigned
+from schemas.events import PackageFailed, PackageRequested, PackageSigned, RunLeaseGranted
 from tests.support.kafka import broker
 from tests.support.ledgers import ROOT, Ledger
 
@@ -80,6 +83,26 @@ class Ground:
             engine.close()
             loop.close()
 
+    @contextmanager
+    def training(self) -> Iterator[str]:
+        """A trainer that is there and takes every run, for the length of a block; its id."""
+        settings = self.ledger.installation.settings
+        roster, gone = KafkaRoster(self.config, settings.lease_seconds), threading.Event()
+        standing = Standing(worker_id(self.ledger.installation.producer("worker")), memory=1 << 40)
+
+        def announce() -> None:
+            while not gone.wait(ANNOUNCE_SECONDS / 2):
+                roster.announce(standing)
+
+        thread = threading.Thread(target=announce)
+        thread.start()
+        try:
+            yield standing.worker
+        finally:
+            gone.set()
+            thread.join()
+            roster.close()
+
     def start_worker(self) -> subprocess.Popen[bytes]:
         """A worker in a process of its own."""
         command = [sys.executable, "-m", "processors.worker", "--data-dir", str(self.ledger.folder)]
@@ -111,6 +134,11 @@ class Ground:
                 case PackageSigned(package_id=name) | PackageFailed(package_id=name):
                     found[name] += 1
         return found
+
+    def leases(self, tenant: str) -> list[tuple[str, str]]:
+        """The leases of a tenant's runs, in order: run and trainer."""
+        granted = [each.event for each in self.ledger.events(tenant) if isinstance(each.event, RunLeaseGranted)]
+        return [(each.run_id, each.worker) for each in granted]
 
     def close(self) -> None:
         for worker in self.workers:

@@ -19,7 +19,7 @@ from producers.engines.kafka.topics import Topics
 from schemas.events import PackageRequested, PackageSigned
 from tests.runners.ground import Ground
 from tests.runners.processors import Failing, Makes, Noting, eventually
-from tests.support.packages import MODEL, Shop
+from tests.support.packages import MODEL, RUN, Shop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,9 +52,11 @@ def open_platform(ground: Ground) -> Shop:
 
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 12))])
-def test_every_order_has_one_outcome_whichever_workers_come_go_and_die(ground: Ground, seed: int) -> None:
+def test_every_order_has_one_outcome_and_every_run_one_lease_whichever_workers_come_go_and_die(
+    ground: Ground, seed: int
+) -> None:
     chance = random.Random(seed)
-    with ground.sequencing():
+    with ground.sequencing(), ground.training() as trainer:
         shops = [open_platform(ground), *(open_tenant(ground, name) for name in TENANTS[1:])]
         sealed = [shop.save(TENSORS) for shop in shops]
         first, second = ground.start_worker(), ground.start_worker()
@@ -70,8 +72,10 @@ def test_every_order_has_one_outcome_whichever_workers_come_go_and_die(ground: G
             ground.start_worker()
         orders += [(shop, shop.order(each)) for shop, each in zip(shops, sealed, strict=True)]
         eventually(lambda: all(all(ground.outcomes(name).values()) for name in TENANTS), "an outcome for each order")
+        eventually(lambda: all(ground.leases(name) for name in TENANTS), "a lease for each run")
         eventually(lambda: ground.shared_by(*ground.workers[2:]), "a share for each worker that is left")
         time.sleep(1.0)  # in which a second outcome could come
+        assert all(ground.leases(name) == [(RUN, trainer)] for name in TENANTS)
         assert {count for name in TENANTS for count in ground.outcomes(name).values()} == {1}
         for shop, package in orders:
             outcome = shop.outcome(package)
