@@ -117,6 +117,21 @@ def test_of_several_processes_the_last_one_counts_in_a_chain(ledger: Ledger) -> 
         file.close()
 
 
+def test_workers_that_share_chains_answer_for_their_own_and_nobody_for_the_rest(ledger: Ledger) -> None:
+    sizes = ledger.engine.sizes()
+    files = [PositionFile(ledger.folder, ["retention"], ledger.clock) for _ in range(2)]
+    files[0].note({"acme": sizes["acme"] - 2}, partial=True)
+    files[1].note({}, partial=True)
+    standing = look(ledger.installation, ledger.engine)
+    found = [(each.lag, each.process is None) for each in standing.positions if each.reader == "retention"]
+    assert sorted(found, key=str) == [({"acme": 2}, False), ({"platform": sizes["platform"]}, True), ({}, False)]
+    assert [standing.lag_of(chain)["retention"] for chain in ("acme", "platform")] == [2, sizes["platform"]]
+    files[1].close()
+    files[0].note(sizes, partial=True)
+    for file in files:
+        file.close()
+
+
 def test_a_reader_ahead_of_the_heads_that_were_looked_at_is_not_behind(ledger: Ledger) -> None:
     file = PositionFile(ledger.folder, ["trainer"], ledger.clock)
     file.note(dict.fromkeys(ledger.engine.sizes(), 1_000_000))

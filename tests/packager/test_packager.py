@@ -17,7 +17,11 @@ from tensorguard.tgsp.package import Package, trusted_keys
 from tensorguard.tgsp.receipt import check_receipt
 
 from processors.packager.orders import Desk
+from processors.packager.packager import Packager
 from processors.packager.workbench import Workbench
+from processors.runners.embedded import EmbeddedRunner
+from processors.workshop import in_turn
+from producers.locks import locked
 from schemas.commands import RevokeProducer
 from schemas.events import PackageFailed, PackageSigned
 from tests.support.packages import TENANT, Shop, digest_of_file
@@ -115,6 +119,20 @@ def test_a_package_that_was_finished_but_not_reported_is_reported_as_it_is(shop:
     shop.pack()
     assert shop.file(order).read_bytes() == before
     assert signed(shop, order).package_digest == report.package_digest
+
+
+def test_while_another_process_makes_a_chains_packages_this_one_waits(shop: Shop) -> None:
+    order, ledger = shop.order(shop.save(TENSORS)), shop.ledger
+    packager = Packager(Workbench.of(ledger.installation), in_turn(shop.data, Packager.name))
+    runner = EmbeddedRunner(ledger.installation, ledger.engine, [packager])
+    with locked(shop.data / "run" / "workshops" / f"packager-{TENANT}.lock"):
+        while runner.step():
+            pass
+        assert not shop.file(order).exists()
+    while runner.step():
+        pass
+    ledger.submitter._decide_inline()
+    assert signed(shop, order).package_id == order
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "another"])

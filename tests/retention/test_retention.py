@@ -230,6 +230,20 @@ def test_an_input_that_the_ledger_never_heard_of_goes_when_its_command_can_no_lo
     assert (desk.inputs.get(TENANT, RUN, 0, orphan), desk.inputs.get(TENANT, RUN, 0, accepted)) == (None, accepted)
 
 
+def test_what_another_tenant_keeps_is_none_of_its_business(desk: Desk) -> None:
+    """Not even what its own ledger says would be over, or was never heard of: another worker may know better."""
+    desk.inputs.put("globex", RUN, 0, bytes(16), b"theirs")
+    desk.results.put("globex", bytes(16), bytes(32), b"theirs")
+    (result,) = desk.blobs.list("globex/results/")
+    covered_interval(desk)
+    for _ in range(2):
+        desk.work()
+        desk.seconds += ORPHAN_SECONDS + SWEEP_SECONDS
+        desk.now += 61_000_000
+    assert desk.inputs.get("globex", RUN, 0, bytes(16)) == b"theirs"
+    assert desk.blobs.exists(result)
+
+
 def test_a_key_that_was_made_for_an_interval_of_the_past_is_swept(desk: Desk) -> None:
     covered_interval(desk)
     desk.work()
