@@ -79,6 +79,8 @@ class Inputs:
 
     def salt_of(self, operation: Operation) -> bytes | None:
         """The salt of an operation's commitment, as long as its input lies there or the exchange remembers it."""
+        if "commitment" not in operation.parameters:
+            return None
         try:
             return self.salt(
                 operation.chain, operation.run_id, interval_of(operation), bytes.fromhex(operation.operation_id)

@@ -32,7 +32,7 @@ OPERATIONS = (
     c.SubmitSaveState,
     c.SubmitLoadState,
 )
-CODE = "quota_exceeded"
+CODE, PENDING = "quota_exceeded", "pending"
 SOON, LATER = 2, 60
 """Seconds to wait: for operations, which end by themselves, and for runs, which somebody must close."""
 LOOK_SECONDS = 1.0
@@ -187,10 +187,13 @@ class _Tenant:
         return None
 
     def _still_waiting(self) -> dict[str, int]:
-        # In this order: what the views come to know in between is in both, not in neither.
-        not_yet_seen = {each for each in self._waiting if self._views.operation(self._tenant, each) is None}
         pending = self._views.pending_ids(self._tenant) - self._deciding.keys()
+        not_yet_seen = {each for each in self._waiting.keys() - pending if not self._finished(each)}
         return {each: self._waiting.get(each, 0) for each in pending | not_yet_seen}
+
+    def _finished(self, operation_id: str) -> bool:
+        operation = self._views.operation(self._tenant, operation_id)
+        return operation is not None and operation.status != PENDING
 
 
 class _Bucket:

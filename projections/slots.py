@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from tensorguard.ledger.merkle import leaf_hash
 
@@ -88,17 +88,27 @@ def holding_all(data_dir: Path, first: Path) -> Iterator[Sequence[Path]]:
 
 
 def open_slot(path: Path, reader: LogReader) -> Engine:
-    """The database of a slot; what was folded from another ledger than this one is removed, to be folded anew.
+    """The database of a slot; what is damaged, or was folded from another ledger, is removed, to be folded anew.
 
     Raises:
         ViewsUnavailableError: it cannot be opened or written.
     """
-    database = open_database(sqlite_url(path))
-    if _stands_on(database, reader):
+    database = _undamaged(path)
+    if database is not None and _stands_on(database, reader):
         return database
-    database.dispose()
+    if database is not None:
+        database.dispose()
     remove_sqlite(path)
     return open_database(sqlite_url(path))
+
+
+def _undamaged(path: Path) -> Engine | None:
+    try:
+        return open_database(sqlite_url(path))
+    except ViewsUnavailableError as error:
+        if type(error.__cause__) is not DatabaseError:  # others, such as a full disk, do not speak of the file
+            raise
+        return None
 
 
 def _stands_on(database: Engine, reader: LogReader) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Query, Request
@@ -38,6 +39,7 @@ __all__ = [
     "Limit",
     "PlatformOf",
     "close_run",
+    "done_before",
     "errors",
     "newest",
     "once_settled",
@@ -155,11 +157,22 @@ async def once_settled(
     return found if found is not None else await run_in_threadpool(lambda: show(read()))
 
 
+@contextmanager
+def done_before(code: str) -> Iterator[None]:
+    """What was asked for before is no error: by another request at this moment, or at a process that is ahead of us."""
+    try:
+        yield
+    except ApiError as error:
+        if error.code != code:
+            raise
+
+
 def close_run(platform: Platform, asked: Asked, read: Callable[[], Run]) -> Run:
     """A run that takes no more operations; closing twice is no error."""
     run = read()
     if run.closed_at is None:
-        platform.submission.send(asked, CloseRun(run.run_id))
+        with done_before("run_closed"):
+            platform.submission.send(asked, CloseRun(run.run_id))
     return read()
 
 

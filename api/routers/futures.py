@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from api import responses as r
 from api.auth import Reader, Trainer
 from api.requests import MAX_INT
-from api.routers.common import LONGEST_POLL, Ask, PlatformOf, errors, run_in_threadpool
+from api.routers.common import LONGEST_POLL, Ask, PlatformOf, done_before, errors, run_in_threadpool
 from api.streaming import Listening
 from schemas import commands
 
@@ -83,7 +83,8 @@ async def cancel_future(future_id: str, caller: Trainer, ask: Ask, platform: Pla
         operation = platform.futures.operation(caller.tenant, future_id)
         if not operation.cancel_requested:
             command = commands.RequestCancellation(operation.run_id, bytes.fromhex(future_id))
-            platform.submission.send(asked, command)
+            with done_before("already_exists"):
+                platform.submission.send(asked, command)
         return platform.futures.get(caller.tenant, future_id)
 
     return await run_in_threadpool(cancel)

@@ -26,13 +26,16 @@ if TYPE_CHECKING:
 
     from processors.exchange.frames import Header
 
-ANSWER_SECONDS = 20.0
+ANSWER_SECONDS = 15.0
 
 
 class Connection:
-    """Made with a connected socket; :meth:`serve` receives in the calling thread until it ends."""
+    """Made with a connected socket; :meth:`serve` receives in the calling thread until it ends.
 
-    def __init__(self, end: socket.socket) -> None:
+    ``greeted`` is called once the hub has answered to the name of a door: one that stands still accepts connections.
+    """
+
+    def __init__(self, end: socket.socket, greeted: Callable[[Connection], None] = lambda _: None) -> None:
         self._socket = end
         self._lock = threading.Lock()
         self._outbox: SimpleQueue[tuple[Header, bytes] | None] = SimpleQueue()
@@ -42,7 +45,8 @@ class Connection:
         self._over = False
         self._sender = threading.Thread(target=self._send, name="exchange-sender", daemon=True)
         self._sender.start()
-        self._enqueue({"op": "hello", "as": "door"}, b"")
+        hello = self._enqueue({"op": "hello", "as": "door"}, b"")
+        hello.add_done_callback(lambda answer: None if answer.exception() else greeted(self))
 
     def ask(self, header: Header, body: bytes = b"") -> tuple[Header, bytes]:
         """The answer to a request.

@@ -35,6 +35,7 @@ class DoorClient:
         self._data_dir = data_dir
         self._changed = threading.Condition()
         self._connection: Connection | None = None
+        self._under_way: Connection | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="exchange", daemon=True)
         self._thread.start()
@@ -114,7 +115,7 @@ class DoorClient:
         """Disconnect for good."""
         self._stop.set()
         with self._changed:
-            connection = self._connection
+            connection = self._under_way
         if connection is not None:
             connection.end()
         self._thread.join()
@@ -149,26 +150,30 @@ class DoorClient:
             failures += 1
 
     def _connect_and_read(self) -> bool:
-        """Connect and serve the connection until it ends; whether there was one."""
+        """Connect and serve the connection until it ends; whether the hub answered."""
         try:
-            connection = Connection(connected(self._data_dir))
-        except (ExchangeError, RuntimeError):
+            connection = Connection(connected(self._data_dir), self._greeted)
+        except (ExchangeError, RuntimeError):  # no hub, or no room for another thread
             return False
+        with self._changed:
+            self._under_way = connection
         try:
-            with self._changed:
-                self._connection = connection
-                self._changed.notify_all()
-            log.info("exchange_connected")
             if not self._stop.is_set():
                 connection.serve()
         finally:
             connection.close()
             with self._changed:
-                self._connection = None
+                there, self._connection = self._connection, None
                 self._changed.notify_all()
-        if not self._stop.is_set():
+        if there is not None and not self._stop.is_set():
             log.warning("exchange_lost")
-        return True
+        return there is not None
+
+    def _greeted(self, connection: Connection) -> None:
+        with self._changed:
+            self._connection = connection
+            self._changed.notify_all()
+        log.info("exchange_connected")
 
 
 def _checked(answer: tuple[Header, bytes]) -> tuple[Header, bytes]:

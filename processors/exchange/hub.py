@@ -7,23 +7,19 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
 
-import structlog
 from tensorguard.commitment import SALT_BYTES
 
-from processors.errors import ProcessorError
+from processors.exchange.attached import Feeds, Trainer
 from processors.exchange.errors import ExchangeFullError
 from processors.exchange.limits import ExchangeLimits
 from processors.exchange.measured import Measured
 from processors.exchange.port import Figures
 from processors.exchange.streams import Streams
-from processors.measures import Measures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from processors.exchange.streams import LocalReader
-
-log = structlog.get_logger(__name__)
 
 
 class RosterListener(Protocol):
@@ -68,6 +64,7 @@ class Hub:
         self._trainers: list[Trainer] = []
         self.measured = Measured()
         self.streams = Streams(begin=first_frame, total_bytes=self.limits.stream_bytes, most=self.limits.streams)
+        self.feeds = Feeds(self.streams, self.limits.streams)
 
     # -- inputs and results --------------------------------------------------------------------------------------
 
@@ -177,7 +174,7 @@ class Hub:
 
     def detach(self, trainer: Trainer) -> None:
         """Its connection is gone, with its streams and levels."""
-        self.streams.lose(trainer.streaming)
+        self.feeds.gone(trainer)
         self.measured.gone(id(trainer))
         with self._changed:
             self._trainers.remove(trainer)
@@ -213,42 +210,3 @@ class Hub:
         """Block until a trainer is not connected, at most so many seconds; whether it is not."""
         with self._changed:
             return self._changed.wait_for(lambda: not self.is_connected(worker), timeout)
-
-
-class Trainer:
-    """One trainer's connection, as the hub knows it."""
-
-    def __init__(self, hub: Hub, worker: str) -> None:
-        self._hub = hub
-        self.worker = worker
-        self.is_ready = False
-        self.streaming: set[bytes] = set()
-
-    def stream(self, operation_id: bytes, frame: bytes) -> None:
-        """A frame of an operation's stream."""
-        if len(self.streaming) < self._hub.limits.streams:
-            self.streaming.add(operation_id)
-        self._hub.streams.append(operation_id, frame)
-
-    def end_stream(self, operation_id: bytes) -> None:
-        """No more frames come of an operation."""
-        self.streaming.discard(operation_id)
-        self._hub.streams.end(operation_id)
-
-    def measures(self, data: bytes) -> None:
-        """What the trainer measured; what are no measures is left out."""
-        try:
-            self._hub.measured.add(id(self), Measures.from_bytes(data))
-        except ProcessorError:
-            log.warning("measures_malformed")
-
-    def announce(self, standing: bytes) -> None:
-        """How the trainer stands."""
-        if self._hub.roster is not None:
-            self._hub.roster.announced(self.worker, standing)
-
-    def leave(self) -> None:
-        """The trainer ends and wants no more runs."""
-        self.is_ready = False
-        if self._hub.roster is not None:
-            self._hub.roster.left(self.worker)

@@ -28,7 +28,7 @@ class ExchangeLimits:
     stream_bytes: int = 256 << 20
     arriving_bytes: int = 512 << 20
     result_seconds: float = 3600.0
-    stall_seconds: float = 30.0
+    stall_seconds: float = 5.0
     connections: int = 256
     streams: int = 65_536
     listening: int = 4096

@@ -8,18 +8,18 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
 from api.errors import AddressUnavailableError
-from api.serving import inherited, listening
+from api.serving import inherited
 from api.signing import sign_at
 from processors.exchange import server as exchange
 from processors.exchange.hub import Hub
 from processors.exchange.trainer import TrainerClient
+from tests.support.door_process import door
 from tests.support.doors import Doors, open_doors
 
 if TYPE_CHECKING:
@@ -27,21 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATIENCE = 60.0
-
-
-@contextmanager
-def door(data_dir: Path, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
-    """A process of doors on a socket of ours, and a client of it."""
-    with listening("127.0.0.1", 0) as listener, log.open("ab") as out:
-        listener.listen()
-        fd, port = listener.fileno(), listener.getsockname()[1]
-        command = [sys.executable, "-m", "api.door", "--data-dir", data_dir, "--listen-fd", str(fd)]
-        with subprocess.Popen(command, pass_fds=(fd,), stderr=out) as process:
-            try:
-                with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
-                    yield process, client
-            finally:
-                process.kill()
 
 
 @pytest.fixture

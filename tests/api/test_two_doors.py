@@ -177,7 +177,8 @@ def test_what_one_has_made_is_there_at_the_other(both: Both) -> None:
             assert other.get(f"{RUNS}/{run}")["training_client_id"] == run
             future = one.forward_backward(run)
             assert other.get(f"/v1/futures/{future['future_id']}")["status"] == "pending"
-            one.post(f"{RUNS}/{run}/close")
+            for doors in (one, other, one):
+                assert doors.post(f"{RUNS}/{run}/close")["status"] == "closed"
 
 
 def test_what_waits_at_both_counts_together(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:

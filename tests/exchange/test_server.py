@@ -250,6 +250,26 @@ def test_a_trainer_that_another_connection_has_the_name_of_is_not_gone(hub: Hub,
     assert roster.told.count(("gone", "worker")) == 1
 
 
+def test_who_lost_a_run_and_has_not_noticed_spoils_no_stream(hub: Hub, tmp_path: Path) -> None:
+    former, present = TrainerClient(tmp_path, "former"), TrainerClient(tmp_path, "present")
+    former.stream(ONE, b"a")
+    former.ready()  # answered after what was sent before it
+    first = hub.stream_reader(ONE)
+    present.stream(ONE, b"A")
+    present.ready()
+    former.stream(ONE, b"b")
+    former.end_stream(ONE)
+    former.close()
+    assert hub.wait_gone("former", PATIENCE)
+    second = hub.stream_reader(ONE)
+    present.stream(ONE, b"B")
+    present.end_stream(ONE)
+    assert (first.read(PATIENCE), first.read(PATIENCE), first.lost) == ([b"a"], None, True)
+    present.close()
+    assert hub.wait_gone("present", PATIENCE)
+    assert (second.read(), second.read(), second.lost) == ([b"A", b"B"], None, False)
+
+
 def test_a_trainer_notices_that_the_hub_is_gone(tmp_path: Path) -> None:
     gone = threading.Event()
     with listening(Hub(), tmp_path):
@@ -291,7 +311,7 @@ def test_a_door_is_connected_again_when_the_hub_comes_back(tmp_path: Path) -> No
 def test_a_door_whose_hub_does_not_answer_says_so_and_connects_anew(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("processors.exchange.connection.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("processors.exchange.connection.ANSWER_SECONDS", 0.5)
     stuck, go_on = threading.Event(), threading.Event()
 
     def figures(_: Hub) -> Any:

@@ -82,6 +82,13 @@ def test_what_was_folded_from_another_ledger_is_folded_anew(
     assert watermarks(path) == dict(installation.engine().sizes())
 
 
+def test_what_is_no_database_is_folded_anew(installation: Installation) -> None:
+    path = installation.data_dir / "views-1.db"
+    path.write_bytes(b"this is no database" * 1000)
+    assert folded(path, installation) == {}
+    assert watermarks(path) == dict(installation.engine().sizes())
+
+
 def test_a_rebuild_leaves_no_slot_as_it_was(installation: Installation) -> None:
     data_dir, first = installation.data_dir, installation.data_dir / "views.db"
     with holding(data_dir, first), holding(data_dir, first) as second:
