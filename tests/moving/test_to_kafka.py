@@ -2,82 +2,32 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from random import Random
+from typing import TYPE_CHECKING
 
 import pytest
 from tensorguard.cli.main import run
 
-from producers.deciders.registry import stream_of
-from producers.engines.kafka import KafkaConfig, KafkaEngine
-from producers.engines.kafka.intake import hashed_partition
+from producers.engines.kafka import KafkaEngine
 from producers.errors import LedgerMovedError
-from producers.identities import make_envelope
 from producers.moving import End, Mover
 from producers.moving.errors import TooFewPartitionsError
 from producers.moving.survey import partition_of
 from producers.sequencer import Sequencer
-from schemas.commands import EnrolProducer
-from tests.moving.desk import NAME, Breaking, Crash, Desk, decided, fresh_id, is_prefix, records
+from tests.moving.desk import NAME, Crash, decided, is_prefix, records
+from tests.moving.kafka_desk import KafkaDesk
 from tests.support.kafka import broker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from producers.engines.port import LogEngine
-
-
-class KafkaDesk(Desk):
-    """A desk whose other place is on Kafka, with a handle for each of its intake partitions."""
-
-    def __init__(self, folder: Path, config: KafkaConfig) -> None:
-        super().__init__(folder, KafkaEngine(config))
-        self.config = config
-        self.handles: dict[int, KafkaEngine] = {}
-
-    def end(self, engine: LogEngine) -> End:
-        if not isinstance(engine, KafkaEngine):
-            return super().end(engine)
-        return End(lambda partition: self.breaking(engine, partition), self.config.partitions)
-
-    def breaking(self, engine: KafkaEngine, partition: int) -> Any:
-        return Breaking(engine if partition == 0 else self.handle(partition), self.fuse)
-
-    def handle(self, partition: int) -> KafkaEngine:
-        if partition not in self.handles:
-            self.handles[partition] = KafkaEngine(self.config, partition)
-        return self.handles[partition]
-
-    def restart(self) -> None:
-        """What another process has of Kafka."""
-        for engine in (self.there, *self.handles.values()):
-            engine.close()
-        self.there, self.handles = KafkaEngine(self.config), {}
-
-    def open_a_chain(self, partition: int) -> str:
-        """A new tenant whose commands that partition's sequencer decides."""
-        chain = next(name for name in map("t{}".format, range(99)) if hashed_partition(name, 2) == partition)
-        key = self.installation.producer("gateway")
-        command = EnrolProducer(key.key_id, key.public_key, "gateway", "gateway", None)
-        self.submit(
-            self.there,
-            make_envelope(
-                command, chain=chain, stream=stream_of(command), command_id=fresh_id(), now=self.ledger.clock()
-            ),
-        )
-        Sequencer.of(self.installation, self.handle(partition), partition=partition).step()
-        return chain
-
-    def close(self) -> None:
-        for engine in self.handles.values():
-            engine.close()
-        super().close()
-
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[KafkaDesk]:
-    desk = KafkaDesk(tmp_path, broker().config())
+    desk = KafkaDesk(tmp_path, broker().config(), broker().config())
     desk.work(desk.here)
     yield desk
     desk.close()
@@ -121,7 +71,7 @@ def test_chains_keep_their_intake_partitions_and_one_writer_takes_them_all(desk:
     desk.restart()
     desk.move("there-3")
     assert [partition_of(desk.there, name) for name in sorted(desk.there.chains())] == [0, 0, 1]
-    Sequencer.of(desk.installation, desk.handle(1), partition=1).open()
+    Sequencer.of(desk.installation, desk.place.handle(1), partition=1).open()
     desk.verify(desk.there)
 
 
@@ -148,3 +98,39 @@ def test_an_operator_moves_a_ledger_to_kafka_by_its_url(desk: KafkaDesk, monkeyp
     assert run(["ledger", "copy", "--data-dir", str(data), *ends, "--name", NAME]) == 0
     assert desk.names(desk.there)[-1] == "LedgerContinued"
     desk.audit(desk.there, require_signed=True)
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(1, 8))])
+def test_a_move_from_one_kafka_to_another_is_taken_up_wherever_it_was_broken_off(desk: KafkaDesk, seed: int) -> None:
+    random, broken = Random(seed), 0
+    desk.move()
+    chain, asked = desk.open_a_chain(1), desk.work(desk.there)
+    desk.mover(desk.there, desk.further.handle()).copy()
+    assert records(desk.further.handle()) == records(desk.there)
+    assert decided(desk.further.handle()) == decided(desk.there)
+    for _ in range(3):
+        desk.fuse.left = random.randint(3, 20) / 2  # Behind some of them, one of two partitions has ended.
+        with suppress(Crash):
+            desk.mover(desk.there, desk.further.handle()).move(f"further-{broken}")
+            break
+        broken += 1
+        desk.restart()
+        assert is_prefix(desk.there, desk.further.handle()) or is_prefix(desk.further.handle(), desk.there)
+    assert broken, "nothing was broken off"
+    desk.fuse.left = float("inf")
+    desk.restart()
+    further = desk.further.handle()
+    if "LedgerContinued" not in desk.names(further, chain):
+        desk.mover(desk.there, further).move("another-name")
+    for partition in range(desk.config.partitions):
+        with pytest.raises(LedgerMovedError):
+            Sequencer.of(desk.installation, desk.place.handle(partition), partition=partition).open()
+    for name in desk.there.chains():
+        ends = [desk.names(further, name).count(event) for event in ("LedgerMoved", "LedgerContinued")]
+        assert ends[0] == ends[1]
+    assert is_prefix(desk.there, further)
+    before = records(further)
+    desk.decide(further, *asked)
+    assert records(further) == before
+    desk.work(further)
+    desk.verify(further)
