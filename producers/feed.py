@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from schemas.base import Event
 
 _PAGE = 512
+AHEAD = 128
+"""So many chains at most are asked for together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,10 @@ class Feed:
         faults: list[LedgerError] = []
         read = -1
         while not found and not faults and read != (read := sum(self.positions.values())):
-            for chain in self._in_turn():
+            chains = self._in_turn()
+            if len(chains) > 1:
+                self._reader.prefetch({chain: self.positions.get(chain, 0) for chain in chains[:AHEAD]})
+            for chain in chains:
                 if len(found) < limit:
                     found += self._next(chain, limit - len(found), faults)
         if faults and not found:
@@ -100,14 +105,19 @@ class Feed:
         try:
             for data in self._reader.read(chain, position, limit):
                 if not self._passed or decode_meta(data).schema not in self._passed:
-                    found.append(self._typed(chain, data))
+                    found.append(self.typed(chain, data))
                 position += 1
         except LedgerError as error:
             faults.append(error)
         self.positions[chain] = position
         return found
 
-    def _typed(self, chain: str, data: bytes) -> Recorded:
+    def typed(self, chain: str, data: bytes) -> Recorded:
+        """A record of a chain as its event; of what it registers the feed takes note.
+
+        Raises:
+            MalformedRecordError: it is of a schema that neither this build nor its chain knows.
+        """
         record = self.record(chain, data)
         event = decode_event(record.event, record.body)
         if isinstance(event, SchemaRegistered) and event.kind == "event":

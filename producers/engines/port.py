@@ -110,6 +110,9 @@ class LogReader(Protocol):
     def read(self, chain: str, start: int, limit: int) -> Sequence[bytes]:
         """Up to ``limit`` committed records of a chain from ``start`` on, in order."""
 
+    def prefetch(self, starts: Mapping[str, int]) -> None:
+        """Chains will be read soon, each from a record: of use where each question costs time, and no promise."""
+
     def reply(self, command_id: bytes, chain: str | None = None) -> Reply | None:
         """The decision on a command, if there is one yet; a chain tells equal ids on several chains apart.
 

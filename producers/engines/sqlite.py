@@ -85,6 +85,9 @@ class SqliteEngine:
         with self._store.reading() as db:
             return [row[0] for row in db.execute(query, (chain, start, start + limit))]
 
+    def prefetch(self, _: Mapping[str, int]) -> None:
+        """Nothing: what is read is at hand."""
+
     def reply(self, command_id: bytes, chain: str | None = None) -> Reply | None:
         """The decision on a command, if there is one yet; a chain tells commands of one id on several chains apart."""
         with self._store.reading() as db:

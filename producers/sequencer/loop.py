@@ -13,6 +13,7 @@ import structlog
 from producers.deciders.registry import PLATFORM
 from producers.engines.errors import EngineError, FencedError, StorageFullError
 from producers.errors import ForeignChainError
+from producers.feed import AHEAD
 from producers.home import read_home
 from producers.sequencer.ahead import CommitUnderWay
 from producers.sequencer.batch import Batch, Founder
@@ -28,7 +29,7 @@ from producers.sequencer.timekeeper import Timekeeper
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from producers.clock import Clock
     from producers.engines.port import LogEngine, Reply
@@ -124,8 +125,11 @@ class Sequencer:
             StorageFullError: there is no space to write the new epoch.
         """
         epoch, memory = self._engine.open_epoch(), DecisionMemory(self._engine)
-        owned = [chain for chain in self._engine.chains() if self._owns(chain)]
-        recovered = {chain: recover(self._engine, chain, memory.noting(chain)) for chain in owned}
+        sizes = self._engine.sizes()
+        owned = sorted(chain for chain in sizes if self._owns(chain))
+        recovered = {
+            chain: recover(self._engine, chain, memory.noting(chain), sizes[chain]) for chain in self._together(owned)
+        }
         self._memory = memory
         self._folds = {chain: fold for chain, (fold, _) in recovered.items()}
         self._snapshots = Snapshots(self._engine, {chain: covered for chain, (_, covered) in recovered.items()})
@@ -136,6 +140,13 @@ class Sequencer:
         self._writer = writer
         _log.info("writer_opened", epoch=writer.epoch, chains=len(self._folds))
         return writer
+
+    def _together(self, chains: Sequence[str]) -> Iterator[str]:
+        """Chains that are read from their first records on, so many at a time."""
+        for at, chain in enumerate(chains):
+            if at % AHEAD == 0:
+                self._engine.prefetch(dict.fromkeys(chains[at : at + AHEAD], 0))
+            yield chain
 
     def _with_platform(self) -> dict[str, ChainFold]:
         """The chains of this partition and, since it says which ledger this is, the platform's in any case."""

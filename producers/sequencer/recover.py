@@ -31,10 +31,11 @@ def _unheard(_: int, __: bytes | None) -> None:
     """Nobody wants to know."""
 
 
-def recover(engine: LogEngine, chain: str, note: Note = _unheard) -> tuple[ChainFold, int]:
+def recover(engine: LogEngine, chain: str, note: Note = _unheard, size: int | None = None) -> tuple[ChainFold, int]:
     """The fold of all committed records of a chain, and how many of them a snapshot covered.
 
-    ``note`` is told each record in order: its seq, and the command that caused it.
+    ``note`` is told each record in order: its seq, and the command that caused it. ``size``: how many there are, if
+    that is known already.
 
     Raises:
         LedgerCorruptError: the records do not link up, or are fewer than were folded before.
@@ -42,8 +43,9 @@ def recover(engine: LogEngine, chain: str, note: Note = _unheard) -> tuple[Chain
     fold = _from_snapshot(engine, chain)
     covered = fold.head.size
     _check_links(engine, fold, note)
-    _fold_tail(engine, fold, note)
-    if fold.head.size != engine.size(chain):
+    size = engine.size(chain) if size is None else size
+    _fold_tail(engine, fold, note, size)
+    if fold.head.size != size:
         raise LedgerCorruptError(f"Chain {chain!r} lacks records.")
     return fold, covered
 
@@ -80,20 +82,21 @@ def _cause(chain: str, seq: int, data: bytes) -> bytes | None:
         raise LedgerCorruptError(f"Record {seq} of chain {chain!r} cannot be read.") from error
 
 
-def _fold_tail(engine: LogEngine, fold: ChainFold, note: Note) -> None:
-    for recorded in _tail(engine, fold):
+def _fold_tail(engine: LogEngine, fold: ChainFold, note: Note, size: int) -> None:
+    for recorded in _tail(engine, fold.chain, fold.head.size, size):
         _check_next(fold, recorded)
         fold.apply(recorded.meta, recorded.event, leaf_hash(recorded.data))
         note(recorded.seq, recorded.meta.cause)
 
 
-def _tail(engine: LogEngine, fold: ChainFold) -> Iterator[Recorded]:
-    feed = Feed(engine, {fold.chain: fold.head.size}, chains=lambda name: name == fold.chain)
+def _tail(engine: LogEngine, chain: str, first: int, size: int) -> Iterator[Recorded]:
+    feed = Feed(engine)  # For its schemas alone.
     try:
-        while page := feed.poll(_PAGE):
-            yield from page
+        for start in range(first, size, _PAGE):
+            for data in engine.read(chain, start, min(_PAGE, size - start)):
+                yield feed.typed(chain, data)
     except LedgerError as error:
-        raise LedgerCorruptError(f"Chain {fold.chain!r} has a record that cannot be read.") from error
+        raise LedgerCorruptError(f"Chain {chain!r} has a record that cannot be read.") from error
 
 
 def _check_next(fold: ChainFold, recorded: Recorded) -> None:

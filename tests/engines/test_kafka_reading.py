@@ -56,6 +56,8 @@ def test_the_index_never_excludes_where_a_record_lies(gaps: list[int], data: st.
     for seq, place in enumerate(offsets):
         low, high = index.gaps(seq, len(gaps), end)
         assert low <= place - seq <= high
+        near = index.near(seq)
+        assert near is None or near <= place
 
 
 def test_more_replies_than_a_message_holds_are_all_found(kafka: Kafka) -> None:

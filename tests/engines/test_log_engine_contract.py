@@ -121,6 +121,22 @@ def test_decided_entries_leave_the_intake_and_their_positions_never_come_back(ki
     assert kit.open().submit([b"c"])[0] > last
 
 
+def test_chains_that_are_asked_for_together_are_read_as_they_are(kit: EngineKit) -> None:
+    writer = kit.open()
+    epoch = writer.open_epoch()
+    chains = [f"chain-{number}" for number in range(5)]
+    records = {chain: [some_record(f"{chain} {seq}") for seq in range(4)] for chain in chains}
+    for seq in range(4):
+        writer.commit(Commit(epoch, [Append(chain, seq, [records[chain][seq]]) for chain in chains]))
+    reader = kit.open()
+    reader.prefetch({**dict.fromkeys(chains, 0), chains[1]: 2, "no-such-chain": 0})
+    reader.prefetch({chains[2]: 3})
+    assert {chain: list(reader.read(chain, 0, 9)) for chain in chains} == records
+    writer.commit(Commit(epoch, [Append(chains[0], 4, [A]), Append(chains[3], 4, [B])]))
+    reader.prefetch({chains[0]: 4, chains[3]: 4})
+    assert [list(reader.read(chain, 4, 9)) for chain in (chains[0], chains[3])] == [[A], [B]]
+
+
 def test_every_thread_that_submits_gets_the_positions_of_its_own_entries(engine: LogEngine) -> None:
     def submit(number: int) -> list[tuple[int, bytes]]:
         data = [f"{number}-{i}".encode() for i in range(5)]

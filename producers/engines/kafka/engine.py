@@ -95,6 +95,11 @@ class KafkaEngine:
             self._records.note(chain, head.seq, head.offset)
         return self._records.read(chain, start, min(start + limit, size), size)
 
+    def prefetch(self, starts: Mapping[str, int]) -> None:
+        """Have the records of chains brought together from where they will be read."""
+        self._follower()
+        self._records.prefetch(starts)
+
     def reply(self, command_id: bytes, chain: str | None = None) -> Reply | None:
         """The decision on a command, if there is one yet; a chain tells commands of one id on several chains apart.
 
@@ -248,12 +253,14 @@ class KafkaEngine:
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
         """Keep a snapshot; only the newest of a chain is kept."""
-        self._sync()
+        if not self._writer.active:  # As above, and nobody else keeps any of its chains.
+            self._sync()
         self._notices.save(snapshot)
 
     def load_snapshot(self, chain: str) -> Snapshot | None:
         """The newest snapshot of a chain, as stored: the caller checks its digest."""
-        self._sync()
+        if not self._writer.active:  # A writer has heard of all there were when it took the role.
+            self._sync()
         with self._state.changed:
             stored = self._state.snapshots.get(chain)
         return None if stored is None else self._notices.load(chain, stored)

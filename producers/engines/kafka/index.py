@@ -6,6 +6,7 @@ offset is its seq plus a gap that never shrinks along the chain: what is known o
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_right, insort
 from dataclasses import dataclass, field
 
@@ -33,4 +34,18 @@ class Index:
         at = bisect_right(self._places, (seq, end))
         low = self._places[at - 1] if at else (0, 0)
         high = self._places[at] if at < len(self._places) else (size, end)
-        return low[1] - low[0], max(high[1] - high[0], low[1] - low[0])
+        return _gap(low), max(_gap(high), _gap(low))
+
+    def near(self, seq: int) -> int | None:
+        """An offset that the record ``seq`` follows within ``NEAR``, where that is known without a search."""
+        at = bisect_right(self._places, (seq, sys.maxsize))
+        low = self._places[at - 1] if at else (0, 0)
+        if low[0] == seq:
+            return low[1]
+        if at == len(self._places) or _gap(self._places[at]) - _gap(low) > NEAR:
+            return None
+        return seq + _gap(low)
+
+
+def _gap(place: tuple[int, int]) -> int:
+    return place[1] - place[0]

@@ -17,7 +17,7 @@ from producers.engines.kafka.index import NEAR, Index
 from producers.engines.kafka.patience import ATTEMPT_SECONDS, PASSING, ride_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from producers.engines.kafka.config import KafkaConfig
     from producers.engines.kafka.topics import Topics
@@ -119,6 +119,20 @@ class Records:
             self._bound()
             return found
 
+    def prefetch(self, starts: Mapping[str, int]) -> None:
+        """Have records of chains brought together, each from where it will be read, if that is known without a search.
+
+        Raises:
+            BrokerError: Kafka cannot be reached.
+        """
+        with self._lock, typed_errors("reading chains"):
+            places = [(stream, offset) for stream, offset in self._ahead(starts) if offset is not None]
+            for stream, _ in places:
+                stream.clear()
+                stream.ended, stream.assigned = False, True
+            if places:
+                self._opened().incremental_assign([self._place(stream, offset) for stream, offset in places])
+
     def note(self, chain: str, seq: int, offset: int) -> None:
         """Learn where a record lies."""
         with self._lock:
@@ -136,6 +150,15 @@ class Records:
             stream = _Stream(chain)
             self._streams[chain] = self._by_topic[self._topics.ledger(chain)] = stream
         return self._streams[chain]
+
+    def _ahead(self, starts: Mapping[str, int]) -> Iterator[tuple[_Stream, int | None]]:
+        for chain, start in starts.items():
+            stream = self._stream(chain)
+            if not stream.assigned and not stream.has(start) and stream.fault is None:
+                yield stream, stream.index.near(start)
+
+    def _place(self, stream: _Stream, offset: int) -> TopicPartition:
+        return TopicPartition(self._topics.ledger(stream.chain), 0, offset)
 
     def _collect(self, stream: _Stream, start: int, end: int, size: int) -> list[bytes]:
         found: list[bytes] = []
@@ -213,7 +236,7 @@ class Records:
         self._unassign(stream)
         stream.clear()
         stream.ended = False
-        self._opened().incremental_assign([TopicPartition(self._topics.ledger(stream.chain), 0, offset)])
+        self._opened().incremental_assign([self._place(stream, offset)])
         stream.assigned = True
 
     def _unassign(self, stream: _Stream) -> None:

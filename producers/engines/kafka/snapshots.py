@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _PART_BYTES = 512 << 10
 _SECONDS = 35.0
 _ID_BYTES = 16
+# What is asked for next waits for the answer to what was asked before.
+_SOON = {"fetch.wait.max.ms": 5}
 
 
 class Notices:
@@ -34,6 +36,7 @@ class Notices:
         self._state = state
         self._lock = threading.Lock()
         self._producer: Producer | None = None
+        self._consumer: Consumer | None = None
 
     def publish(self, chain: str, note: bytes) -> None:
         """Publish a checkpoint."""
@@ -63,17 +66,22 @@ class Notices:
 
     def load(self, chain: str, stored: Stored) -> Snapshot | None:
         """A snapshot from where it lies; None if a later one has begun to take its place."""
-        consumer = Consumer(self._config.consumer("readers", reset="earliest"))
-        try:
-            with typed_errors("reading a snapshot"):
-                consumer.assign([TopicPartition(self._topics.snapshots, 0, stored.offset)])
-                parts = self._load(consumer, chain, stored)
-        finally:
-            consumer.close()
+        with self._lock, typed_errors("reading a snapshot"):
+            if self._consumer is None:
+                self._consumer = Consumer(self._config.consumer("readers", reset="earliest") | _SOON)
+            self._consumer.assign([TopicPartition(self._topics.snapshots, 0, stored.offset)])
+            parts = self._load(self._consumer, chain, stored)
+            self._consumer.unassign()
         return Snapshot(chain, stored.size, stored.digest, b"".join(parts)) if len(parts) == stored.parts else None
 
     def close(self) -> None:
-        """Give the producer back."""
+        """Give the clients back."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.close()
+        self._forget()
+
+    def _forget(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.purge()
@@ -97,7 +105,7 @@ class Notices:
         for key, value in notices:
             producer.produce(topic, value, key, partition=0, on_delivery=_receipt(offsets, errors))
         if producer.flush(_SECONDS) or errors:
-            self.close()
+            self._forget()
             raise KafkaException(errors[0] if errors else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 -- so called
         return offsets[0]
 
