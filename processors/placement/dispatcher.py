@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +16,7 @@ from tensorguard.ledger.record import outcome_id
 
 from processors.base import Intent
 from processors.placement.choice import Grant, Need, choose
+from processors.placement.grants import Grants
 from producers.deciders.run import EVENTS, RunState, evolve
 from schemas.commands import GrantLease
 from schemas.events import CommandRejected, RunCreated
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from schemas.base import Event
 
 KIND = "GrantLease"
-SHOWN_SECONDS = 10.0
-"""So long after a grant its trainer's standing need not show it yet."""
 UNHEARD_SECONDS = 60.0
 """A grant that was not decided for so long is asked for again."""
 _MOST_DOUBLINGS = 6
@@ -54,12 +52,15 @@ class _Asked:
 
     grant: Grant
     command_id: bytes
-    at: float
     again: float
 
 
 class Dispatcher:
-    """Grants leases on the runs of one chain, or of all. ``size_of`` gives the bytes of a base model (0: not known)."""
+    """Grants leases on the runs of one chain, or of all.
+
+    ``size_of`` gives the bytes of a base model (0: not known). Dispatchers of a process share their ``grants``: each
+    has to know what the others gave to a trainer a moment ago.
+    """
 
     name = "dispatcher"
     role = "dispatcher"
@@ -71,12 +72,14 @@ class Dispatcher:
         size_of: Callable[[bytes], int] = lambda _: 0,
         chain: str | None = None,
         seconds: Callable[[], float] = time.monotonic,
+        grants: Grants | None = None,
     ) -> None:
         self._lock = threading.Lock()
         self._roster = roster
         self._size_of = size_of
         self._chain = chain
         self._seconds = seconds
+        self._given = grants or Grants(seconds)
         self._runs: dict[Key, _Run] = {}
         self._asked: dict[Key, _Asked] = {}
 
@@ -129,12 +132,13 @@ class Dispatcher:
 
     def _grants(self, standings: Sequence[Standing], now: float) -> Iterator[Intent]:
         alive = {standing.worker for standing in standings}
-        recent = Counter(asked.grant for asked in self._asked.values() if now - asked.at < SHOWN_SECONDS)
+        recent = self._given.recent()
         for key, run in self._runs.items():
             if self._wants(run.state, alive) and self._due(key, alive, now):
                 need = Need(run.base.hex(), self._size_of(run.base))
                 if worker := choose(standings, need, recent):
                     recent[grant := Grant(worker, need)] += 1
+                    self._given.add(grant)
                     yield self._intent(key, run, grant, now)
 
     def _wants(self, state: RunState, alive: set[str]) -> bool:
@@ -150,7 +154,7 @@ class Dispatcher:
         chain, run_id = key
         trigger = next(each for each in _triggers(run, grant.worker) if outcome_id(each, KIND) not in run.spent)
         run.spent.add(command_id := outcome_id(trigger, KIND))
-        self._asked[key] = _Asked(grant, command_id, now, now + UNHEARD_SECONDS)
+        self._asked[key] = _Asked(grant, command_id, now + UNHEARD_SECONDS)
         command = GrantLease(run_id, grant.worker, run.state.lease_epoch)
         return Intent(chain, f"run/{run_id}", command, trigger, KIND)
 

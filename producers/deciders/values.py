@@ -162,7 +162,7 @@ CHECKS: Mapping[type[Command], Mapping[str, Check]] = {
         "batch_retention": _one_of("sealed", "memory"),
         "start.step": COUNT,
     },
-    c.GrantLease: {"run_id": SLUG, "worker": LABEL},
+    c.GrantLease: {"run_id": SLUG, "worker": LABEL, "former_epoch": _optional(COUNT)},
     c.SubmitForwardBackward: _BATCH,
     c.SubmitForward: _BATCH,
     c.CompleteForward: {**_OUTCOME, "loss": FINITE, "tokens": COUNT, "step": COUNT},

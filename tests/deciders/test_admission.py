@@ -236,6 +236,7 @@ VALUES: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "no lease": (c.RecordStep, {"lease_epoch": 0}),
     "no threads": (c.RecordStep, {"plan": replace(PLAN, threads=0)}),
     "an empty worker": (c.GrantLease, {"worker": ""}),
+    "a lease before the first": (c.GrantLease, {"former_epoch": -1}),
     "an unknown role": (c.EnrolProducer, {"role": "admin"}),
     "a second authority": (c.EnrolProducer, {"role": "authority"}),
     "a name over several lines": (c.EnrolProducer, {"name": "a\nb"}),

@@ -414,6 +414,32 @@ def test_a_lease_resumes_from_the_newest_durable_state(given: tuple[Any, ...], t
     assert decided(given, make(c.GrantLease)) == then
 
 
+HELD = (CREATED, make(e.RunLeaseGranted, worker="one"))
+FOR_NOTHING = {
+    "another one was granted first": (HELD, {"worker": "two", "former_epoch": 0}, "stale_lease"),
+    "a lease that was never granted": (HELD, {"worker": "two", "former_epoch": 2}, "stale_lease"),
+    "nobody holds it yet": ((CREATED,), {"worker": "two", "former_epoch": 1}, "stale_lease"),
+    "the worker holds it": (HELD, {"worker": "one", "former_epoch": 1}, "already_exists"),
+    "the worker was given it first": (HELD, {"worker": "one", "former_epoch": 0}, "stale_lease"),
+}
+
+
+@pytest.mark.parametrize(("given", "grant", "code"), FOR_NOTHING.values(), ids=FOR_NOTHING)
+def test_a_grant_in_place_of_a_lease_is_refused_where_it_would_move_a_run_for_nothing(
+    given: tuple[Any, ...], grant: dict[str, Any], code: str
+) -> None:
+    decision = decided(given, make(c.GrantLease, **grant))
+    assert isinstance(decision, Rejected)
+    assert decision.code == code
+
+
+def test_a_grant_in_place_of_the_present_lease_is_given_and_one_that_names_none_always() -> None:
+    second = make(e.RunLeaseGranted, worker="two", lease_epoch=2, resume_artifact=None, resume_step=0, resume_op_seq=0)
+    assert decided(HELD, make(c.GrantLease, worker="two", former_epoch=1)) == (second,)
+    assert decided(HELD, make(c.GrantLease, worker="two", former_epoch=None)) == (second,)
+    assert isinstance(decided(HELD, make(c.GrantLease, worker="one", former_epoch=None)), tuple)
+
+
 def test_after_a_loss_the_run_is_at_its_durable_step_and_numbers_go_on() -> None:
     given = (*ONE_STEP, make(e.CheckpointSaved, **AUTOMATIC), BATCH_3, BATCH_3_DONE)
     lost = decided(given, make(c.GrantLease))

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from processors.placement.dispatcher import SHOWN_SECONDS, UNHEARD_SECONDS, Dispatcher
+from processors.placement.dispatcher import UNHEARD_SECONDS, Dispatcher
+from processors.placement.grants import SHOWN_SECONDS, Grants
 from processors.placement.roster import LocalRoster
 from processors.placement.standing import Standing, worker_id
 from producers.feed import Feed
@@ -145,6 +146,13 @@ def test_what_was_granted_counts_until_it_shows(ledger: InlineLedger) -> None:
     ledger.create_run("c")
     ledger.drain(runner)
     assert ledger.leases()[2:] == [("c", "w1", 1)]
+
+
+def test_dispatchers_of_several_chains_know_what_each_other_granted(ledger: InlineLedger) -> None:
+    ledger.create_run("a")
+    grants, roster = Grants(), roster_of("w1", "w2")
+    one, other = [folded(ledger, Dispatcher(roster, chain="acme", grants=grants)) for _ in range(2)]
+    assert [workers_of(dispatcher.caught_up()) for dispatcher in (one, other)] == [["w1"], ["w2"]]
 
 
 def test_a_run_goes_where_its_base_model_is(ledger: InlineLedger) -> None:

@@ -8,13 +8,14 @@ import secrets
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from tensorguard.commitment import canonical, commit
 
 from processors.batches.inputs import BlobInputStore
 from processors.batches.results import BlobResultStore
-from processors.catalogue import register_model
+from processors.catalogue import register_model, size_of
 from processors.exchange.hub import Hub
 from processors.exchange.port import pack_input
 from processors.exchange.server import listening
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from processors.trainer.announcing import Announcements
     from producers.engines.port import Reply
     from schemas.base import Command
 
@@ -49,7 +51,7 @@ PATIENCE = 60.0
 class TinyPlatform:
     """One installation with one tenant and one tiny model, its sequencer and its dispatcher running."""
 
-    def __init__(self, data_dir: Path, model: Path) -> None:
+    def __init__(self, data_dir: Path, model: Path, lease_seconds: float = 3600.0) -> None:
         self.installation = Installation.open(data_dir)
         self.engine = self.installation.engine()
         self.submitter = Submitter(self.installation, self.engine)
@@ -59,8 +61,8 @@ class TinyPlatform:
         self._listening = ExitStack()
         self.inputs = BlobInputStore.of(self.installation)
         self.results = BlobResultStore.of(self.installation)
-        self.hub.roster = self.roster = LocalRoster(lease_seconds=3600.0)
-        self.dispatcher = Dispatcher(self.roster)
+        self.hub.roster = self.roster = LocalRoster(lease_seconds)
+        self.dispatcher = Dispatcher(self.roster, partial(size_of, self.installation))
         self.gateway = self.installation.producer("gateway")
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -99,14 +101,14 @@ class TinyPlatform:
         self._threads.append(thread)
 
     @contextmanager
-    def worker(self, **settings: Any) -> Iterator[str]:
+    def worker(self, announcements: Announcements | None = None, **settings: Any) -> Iterator[str]:
         """A worker in a thread of its own that has every run; it is stopped in good order at the end."""
         from processors.trainer.settings import Settings  # noqa: PLC0415 - heavy
         from processors.trainer.worker import Worker  # noqa: PLC0415 - heavy
 
         name, stop = f"worker-{next(self._workers)}", threading.Event()
         client = TrainerClient(self.installation.data_dir, name)
-        worker = Worker(self.installation, client, name, stop, Settings(**settings))
+        worker = Worker(self.installation, client, name, stop, Settings(**settings), announcements=announcements)
         thread = threading.Thread(target=worker.run, daemon=True)
         thread.start()
         self.assign(name)

@@ -11,7 +11,7 @@ from tensorguard.errors import UsageError
 
 from processors.trainer.adapter import Adapter
 from processors.trainer.base_model import SharedBase
-from processors.trainer.device import Compute, device_of, prepare
+from processors.trainer.device import Compute, device_of, machine_bytes, memory_of, prepare
 from processors.trainer.plan import execution_plan
 from tests.trainer.batches import random_rows
 from tests.trainer.conftest import ADAMW, LORA
@@ -30,6 +30,29 @@ def _trained(model_dir: Path, compute: Compute, lora: LoraSpec | None = LORA) ->
     adapter = Adapter(SharedBase(model_dir, compute), lora, ADAMW, SEED)
     trained(adapter, BATCHES)
     return adapter
+
+
+def test_trainers_of_a_machine_share_its_memory(device: str) -> None:
+    assert memory_of(device, 4) == memory_of(device) // 4 > 0
+
+
+LIMITS = {
+    "none": ({}, None),
+    "one of this version": ({"memory.max": "1000\n"}, 1000),
+    "one of the version before": ({"memory/memory.limit_in_bytes": "2000\n"}, 2000),
+    "no limit": ({"memory.max": "max\n"}, None),
+    "more than there is": ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+}
+
+
+@pytest.mark.parametrize(("files", "limit"), LIMITS.values(), ids=LIMITS)
+def test_a_containers_limit_counts_where_it_is_less_than_the_machine_has(
+    tmp_path: Path, files: dict[str, str], limit: int | None
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert machine_bytes(tmp_path) == (limit or machine_bytes(tmp_path / "nothing"))
 
 
 @pytest.mark.parametrize("lora", [LORA, replace(LORA, use_dora=True), None], ids=["lora", "dora", "full"])
