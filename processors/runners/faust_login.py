@@ -44,7 +44,7 @@ def credentials(options: Mapping[str, str]) -> Credentials | None:
     """
     if foreign := sorted(name for name in options if name.startswith(_MATTERS) and name not in _KNOWN):
         raise SettingsError(f"Workers cannot connect with {', '.join(foreign)} of TG_KAFKA_OPTIONS.")
-    protocol = options.get("security.protocol", "plaintext")
+    protocol = options.get("security.protocol", "plaintext").lower()
     context = _context(options) if protocol.endswith("ssl") else None
     if protocol.startswith("sasl_"):
         return _login(options, context)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import KafkaError, Producer
 
+from processors.placement.kafka import KafkaRoster
+from processors.placement.standing import Standing
+from processors.runners.faust_app import LedgerApp
 from producers.engines.errors import EngineError
 from producers.engines.kafka import KafkaConfig, KafkaEngine, topics
 from producers.engines.kafka.errors import BrokerError, DeniedError
@@ -26,7 +31,7 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import AclBinding
 
 PAGE = Path(__file__).parents[2] / "docs" / "kafka.md"
-SEQUENCER, API, SIGNER, READER, LETTERS = "sequencer", "api", "signer", "views", "ledger"
+SEQUENCER, API, SIGNER, READER, LETTERS, WORKERS = "sequencer", "api", "signer", "views", "ledger", "workers"
 """The first words of the page's rows."""
 PREFIX = "secured"
 NAME = re.compile(r"`([^`]+)`")
@@ -108,7 +113,7 @@ def as_(secured: SecuredBroker) -> Iterator[Callable[[str], KafkaEngine]]:
 
 
 def test_the_page_names_the_roles() -> None:
-    assert {SEQUENCER, API, SIGNER, READER, LETTERS} <= granted().keys()
+    assert {SEQUENCER, API, SIGNER, READER, LETTERS, WORKERS} <= granted().keys()
 
 
 def test_each_role_can_do_its_work(as_: Callable[[str], KafkaEngine]) -> None:
@@ -137,6 +142,42 @@ def test_each_role_can_do_its_work(as_: Callable[[str], KafkaEngine]) -> None:
     sequencer.commit(Commit(epoch, [Append("beta", 0, numbered(0, 1))], [], again))
     assert reader.wait({"acme": 3}, SOON)
     assert list(reader.read("beta", 0, 9)) == numbered(0, 1)
+
+
+class Given:
+    """Stands for the work of a worker: it notes the chains that it is given."""
+
+    def __init__(self) -> None:
+        self.chains: asyncio.Queue[set[str]] = asyncio.Queue()
+
+    def assign(self, chains: set[str]) -> None:
+        self.chains.put_nowait(chains)
+
+    def shut(self) -> None:
+        """Nothing is sent."""
+
+
+def test_a_worker_joins_its_group_and_hears_who_is_there(secured: SecuredBroker) -> None:
+    config, given = secured.config_of(WORKERS, PREFIX), Given()
+
+    async def join() -> set[str]:
+        app = LedgerApp(config, given)
+        await app.start()
+        try:
+            return await asyncio.wait_for(given.chains.get(), SOON)
+        finally:
+            await app.stop()
+
+    assert "seed" in asyncio.run(join())
+    roster = KafkaRoster(secured.operators(PREFIX))
+    roster.announce(Standing("w1"))
+    heard = KafkaRoster(config)
+    deadline = time.monotonic() + SOON
+    while not heard.standings():
+        assert time.monotonic() < deadline
+        heard.wait(1.0)
+    for each in (roster, heard):
+        each.close()
 
 
 REFUSED: dict[str, tuple[str, Callable[[KafkaEngine], object]]] = {
