@@ -125,13 +125,13 @@ async def _leave(app: LedgerApp, crew: Crew) -> None:
 async def _remind(app: LedgerApp, crew: Crew, stop: asyncio.Event) -> None:
     reached = time.monotonic()
     while not stop.is_set():
+        if app.crashed:
+            raise WorkerEndedError("Faust has failed.") from app.crash_reason
         try:
             await asyncio.to_thread(crew.remind)
             reached = time.monotonic()
         except (TensorGuardError, OSError) as error:
             log.warning("worker_delayed", code=getattr(error, "code", "os_error"))
-        if app.crashed:
-            raise WorkerEndedError("Faust has failed.") from app.crash_reason
         if time.monotonic() - reached > AWAY_SECONDS:
             raise WorkerEndedError("Kafka cannot be reached.")
         await _at_most(stop.wait(), REMIND_SECONDS)

@@ -21,12 +21,11 @@ from tensorguard.errors import TensorGuardError, UsageError
 
 from processors.exporter.sweeping import keep_swept
 from processors.runners.crew import Crew
-from processors.runners.faust_app import make_app, work
+from processors.runners.faust_app import LEAVING_SECONDS, make_app, work
 from processors.worker.kinds import kinds_of
 from producers import logs
 from producers.installation import Installation
 
-LEAVING_SECONDS = 4.0
 log = structlog.get_logger(__name__)
 
 
@@ -43,6 +42,9 @@ def main() -> int:
     except TensorGuardError as error:
         log.exception("worker_failed", code=error.code, detail=str(error))
         return error.exit_code
+    except Exception as error:
+        log.exception("worker_failed", error=type(error).__name__)
+        return 1
     return 0
 
 

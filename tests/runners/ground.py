@@ -37,9 +37,9 @@ WORKER = "packager"
 class Ground:
     """A fresh ledger; ``sequencing`` decides what comes in."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, servers: str | None = None) -> None:
         folder.mkdir(parents=True)
-        lines = (f'log_url = "kafka://{broker().servers}"', f'kafka_prefix = "t{uuid4().hex[:12]}"')
+        lines = (f'log_url = "kafka://{servers or broker().servers}"', f'kafka_prefix = "t{uuid4().hex[:12]}"')
         (folder / "settings.toml").write_text("\n".join(lines))
         self.ledger = Ledger(folder)
         self.workers: list[subprocess.Popen[bytes]] = []

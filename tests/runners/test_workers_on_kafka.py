@@ -19,6 +19,7 @@ from producers.engines.kafka.topics import Topics
 from schemas.events import PackageRequested, PackageSigned
 from tests.runners.ground import Ground
 from tests.runners.processors import Failing, Makes, Noting, eventually
+from tests.support.kafka import own_broker
 from tests.support.packages import MODEL, RUN, Shop
 
 if TYPE_CHECKING:
@@ -127,6 +128,28 @@ def test_an_aborted_transaction_is_seen_by_no_processor(ground: Ground) -> None:
         told = [seq for chain, seq in makes.now("acme").told if chain == "acme"]
         assert max(told) > int(key)
         assert told == heeded[: len(told)]
+
+
+@pytest.mark.soak
+def test_a_worker_outlives_a_broker_that_is_started_again(tmp_path: Path) -> None:
+    with own_broker() as made:
+        ground = Ground(tmp_path / "data", made.servers)
+        with ground.sequencing():
+            shop = open_platform(ground)
+            worker = ground.start_worker()
+            eventually(lambda: ground.shared_by(worker), "the chains")
+        made.stop()
+        time.sleep(12.0)  # longer than it takes to be missed
+        made.start()
+        with ground.sequencing():
+            order = shop.order(shop.save(TENSORS))
+            eventually(lambda: ground.outcomes("acme")[order] == 1, "an outcome")
+            ground.ledger.submitter.ensure_chain("later")
+            eventually(lambda: ground.shared_by(worker), "the chains, and a new one")
+        assert worker.poll() is None
+        worker.terminate()
+        assert worker.wait(SOON) == 0
+        ground.close()
 
 
 def uncommitted(ground: Ground, topic: str, key: bytes) -> bytes:
