@@ -28,6 +28,7 @@ from api.part import Part
 from api.platform import Platform
 from api.seats import TrainerSeats
 from api.serving import Doors, end_on_signals, listening, uvicorn_config
+from api.sweeping import keep_sweeping
 from api.tls import tls_files
 from processors.catalogue import size_of
 from processors.exchange.hub import Hub
@@ -119,7 +120,9 @@ def _start_parts(stack: ExitStack, platform: Platform, hub: Hub, doors: Doors) -
         EmbeddedRunner(installation, engine, [platform.retention()]).run(stop)
 
     retention = Part("retention", retain, doors.fail)
-    for part in (*sequencers, projector, Part("opening", open_platform_chain, doors.fail), runner, retention):
+    opening = Part("opening", open_platform_chain, doors.fail)
+    sweeping = Part("sweeping", partial(keep_sweeping, platform), doors.fail)
+    for part in (*sequencers, projector, opening, runner, retention, sweeping):
         stack.enter_context(part.running())
     seats = TrainerSeats(installation, hub, roster)
     stack.callback(seats.close)
