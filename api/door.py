@@ -13,7 +13,6 @@ import sys
 import threading
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,14 +21,17 @@ from tensorguard.errors import TensorGuardError
 
 from api import gates
 from api.errors import PartFailedError
+from api.observability.standing import Processes
 from api.part import Part
 from api.platform import Platform
 from api.serving import Doors, end_on_signals, inherited, leave, listening, uvicorn_config
-from api.sweeping import keep_sweeping
 from api.tls import tls_files
 from processors.exchange.door import DoorClient
+from processors.placement.dispatcher import Dispatcher
 from producers import logs
 from producers.errors import NoDecisionError
+from producers.positions import readers
+from producers.sequencer.lock import every_partition_runs
 from producers.settings import read
 from producers.settings.about import SERVER
 from producers.telemetry.traces import Tracing
@@ -105,11 +107,14 @@ def _start_parts(stack: ExitStack, platform: Platform, exchange: DoorClient, doo
     for part in (
         Part("projector", platform.projector.run, doors.fail),
         Part("opening", open_platform_chain, doors.fail),
-        Part("sweeping", partial(keep_sweeping, platform), doors.fail),
     ):
         stack.enter_context(part.running())
+    data_dir, partitions = platform.installation.data_dir, platform.installation.settings.intake_partitions
+    platform.metrics.watch(Processes.of_machine(data_dir))
     platform.checks.update(
         ledger=opened.is_set,
+        sequencer=lambda: every_partition_runs(data_dir, partitions),
+        dispatcher=lambda: any(Dispatcher.name in reader.processors for reader in readers(data_dir)),
         signer=lambda: platform.engine.checkpoint(PLATFORM) is not None,
         exchange=exchange.reachable,
         trainer=lambda: trainer_ready(exchange),

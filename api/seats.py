@@ -33,19 +33,18 @@ log = structlog.get_logger(__name__)
 class TrainerSeat:
     """Where one of the trainers sits. It says to the roster at once that a trainer starts, and that it died."""
 
-    def __init__(self, name: str, place: Path, installation: Installation, hub: Hub, roster: Announcer) -> None:
+    def __init__(self, name: str, place: Path, installation: Installation, roster: Announcer) -> None:
         self.name = name
         self._place = place
         self._installation = installation
-        self._hub = hub
         self._roster = roster
         self._producer = installation.producer("worker")
         self._worker: str | None = None
 
     @property
-    def ready(self) -> bool:
-        """Whether its present trainer can execute operations."""
-        return self._worker is not None and self._hub.is_ready(self._worker)
+    def worker(self) -> str | None:
+        """The id of its present trainer."""
+        return self._worker
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start a trainer."""
@@ -75,23 +74,22 @@ class TrainerSeat:
 class TrainerSeats:
     """As many seats as the settings ask for."""
 
-    def __init__(self, installation: Installation, hub: Hub, roster: Announcer) -> None:
+    def __init__(self, installation: Installation, roster: Announcer) -> None:
         many = installation.settings.trainers
         self._locks = list(itertools.islice(_free_places(installation.data_dir / "run" / "seats"), many))
         names = ["trainer"] if many == 1 else [f"trainer-{number}" for number in range(many)]
         self._seats = [
-            TrainerSeat(name, lock.path.with_suffix(".worker"), installation, hub, roster)
+            TrainerSeat(name, lock.path.with_suffix(".worker"), installation, roster)
             for name, lock in zip(names, self._locks, strict=True)
         ]
 
-    @property
-    def ready(self) -> bool:
+    def ready(self, hub: Hub) -> bool:
         """Whether there is a trainer that can execute operations: one is enough for every run to go on."""
-        return any(seat.ready for seat in self._seats)
+        return any(seat.worker is not None and hub.is_ready(seat.worker) for seat in self._seats)
 
-    def children(self) -> list[Child]:
+    def children(self, stage: int = 0) -> list[Child]:
         """What a supervisor is to keep running."""
-        return [Child(seat.name, seat.start, seat.ended) for seat in self._seats]
+        return [Child(seat.name, seat.start, seat.ended, stage) for seat in self._seats]
 
     def close(self) -> None:
         """Give the seats back."""

@@ -1,4 +1,6 @@
-"""The server's process: one writer, one projector, one dispatcher, the doors, and the children that act.
+"""The server: where its ledger is in a file, one process that decides and answers, and the children that act.
+
+A ledger on Kafka has a fleet of processes instead: see ``fleet``.
 
 What is started is stopped in the opposite order, so that the last outcomes and checkpoints of the children are still
 decided and projected.
@@ -7,9 +9,6 @@ decided and projected.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import socket
 import threading
 import time
 from contextlib import ExitStack, contextmanager
@@ -23,24 +22,25 @@ from tensorguard.errors import TensorGuardError
 from api import gates
 from api.children import Child, Supervisor, spawn
 from api.errors import PartFailedError, ServerRunningError
+from api.fleet import serve_fleet
 from api.observability.standing import Processes
 from api.part import Part
 from api.platform import Platform
+from api.roles import check_embedded
+from api.roll import announced
 from api.seats import TrainerSeats
-from api.serving import Doors, end_on_signals, listening, uvicorn_config
-from api.sweeping import keep_sweeping
+from api.serving import Doors, end_on_signals, listening, url_of, uvicorn_config
 from api.tls import tls_files
 from processors.catalogue import size_of
 from processors.exchange.hub import Hub
 from processors.exchange.limits import ExchangeLimits
 from processors.exchange.server import listening as exchange_listening
 from processors.placement.dispatcher import Dispatcher
-from processors.placement.opening import kafka_roster, local_roster
+from processors.placement.opening import local_roster
 from processors.runners.embedded import EmbeddedRunner
 from producers import logs
 from producers.engines.opening import open_engine
 from producers.errors import InstallationError, WriterActiveError
-from producers.files import replace_file
 from producers.sequencer import Sequencer, SequencerLock
 from producers.settings import read
 from producers.settings.about import PACKAGER, SERVER, SIGNER
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from processors.placement.roster import Roster
     from producers.settings import Settings
 
 CHILDREN_SECONDS = 5.0
@@ -60,8 +59,8 @@ LOCK_SECONDS = 5.0
 log = structlog.get_logger(__name__)
 
 
-def serve(data_dir: Path, settings: Settings) -> None:
-    """Run a server until SIGTERM or SIGINT.
+def serve(data_dir: Path, settings: Settings, only: str | None = None) -> None:
+    """Run a server, or on Kafka one role of it, until SIGTERM or SIGINT.
 
     Raises:
         ServerRunningError: another server has this data directory.
@@ -75,6 +74,15 @@ def serve(data_dir: Path, settings: Settings) -> None:
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InstallationError(f"The data dir {data_dir} cannot be used ({error.strerror}).") from error
+    if settings.embedded:
+        check_embedded(settings, only)
+        _serve_embedded(data_dir, settings)
+    else:
+        serve_fleet(data_dir, settings, only)
+
+
+def _serve_embedded(data_dir: Path, settings: Settings) -> None:
+    """All roles of a ledger in a file: those that decide and answer in this process, the others as its children."""
     with ExitStack() as stack:
         gates.check(settings, data_dir)
         tls = tls_files(settings, datetime.now(UTC))
@@ -89,7 +97,7 @@ def serve(data_dir: Path, settings: Settings) -> None:
         doors = Doors(uvicorn_config(platform, tls), platform.waiters.close)
         end_on_signals(doors)
         _start_parts(stack, platform, hub, doors)
-        stack.enter_context(_announced(data_dir, listener, "https" if tls else "http"))
+        stack.enter_context(announced(data_dir, url_of(listener, "https" if tls else "http")))
         doors.run([listener])
         log.info("stopping")
     if doors.fault is not None:
@@ -100,12 +108,9 @@ def serve(data_dir: Path, settings: Settings) -> None:
 def _start_parts(stack: ExitStack, platform: Platform, hub: Hub, doors: Doors) -> None:
     """Threads and children, from the writer outwards; readiness asks each of them."""
     installation, engine = platform.installation, platform.engine
-    sequencers = [
-        Part(f"sequencer-{sequencer.partition}", sequencer.run, doors.fail)
-        for sequencer in _sequencers(stack, platform)
-    ]
+    sequencer = Part("sequencer", Sequencer.of(installation, engine, observers=platform.observers).run, doors.fail)
     projector = Part("projector", platform.projector.run, doors.fail)
-    roster = _roster(stack, platform, hub)
+    hub.roster = roster = local_roster(installation.settings)
     dispatcher = Dispatcher(roster, partial(size_of, installation))
     runner = Part("dispatcher", EmbeddedRunner(installation, engine, [dispatcher]).run, doors.fail)
     opened = threading.Event()
@@ -120,11 +125,9 @@ def _start_parts(stack: ExitStack, platform: Platform, hub: Hub, doors: Doors) -
         EmbeddedRunner(installation, engine, [platform.retention()]).run(stop)
 
     retention = Part("retention", retain, doors.fail)
-    opening = Part("opening", open_platform_chain, doors.fail)
-    sweeping = Part("sweeping", partial(keep_sweeping, platform), doors.fail)
-    for part in (*sequencers, projector, opening, runner, retention, sweeping):
+    for part in (sequencer, projector, Part("opening", open_platform_chain, doors.fail), runner, retention):
         stack.enter_context(part.running())
-    seats = TrainerSeats(installation, hub, roster)
+    seats = TrainerSeats(installation, roster)
     stack.callback(seats.close)
     supervisor = _children(installation.data_dir, seats)
     platform.metrics.watch(Processes(supervisor.process_ids, supervisor.starts))
@@ -132,33 +135,13 @@ def _start_parts(stack: ExitStack, platform: Platform, hub: Hub, doors: Doors) -
     stack.callback(supervisor.stop, CHILDREN_SECONDS)
     stack.callback(roster.close)  # before that: what one trainer lets go is not for another that ends as well
     platform.checks.update(
-        sequencer=lambda: all(part.alive for part in sequencers) and opened.is_set(),
+        sequencer=lambda: sequencer.alive and opened.is_set(),
         dispatcher=lambda: runner.alive,
         retention=lambda: retention.alive,
         signer=lambda: engine.checkpoint(PLATFORM) is not None and supervisor.alive("signer"),
         packager=lambda: supervisor.alive("packager"),
-        trainer=lambda: seats.ready,
+        trainer=lambda: seats.ready(hub),
     )
-
-
-def _roster(stack: ExitStack, platform: Platform, hub: Hub) -> Roster:
-    """Where trainers say that they are there: beside a ledger on Kafka, or to the exchange."""
-    settings = platform.installation.settings
-    if (on_kafka := kafka_roster(settings)) is not None:
-        return stack.enter_context(contextlib.closing(on_kafka))
-    hub.roster = roster = local_roster(settings)
-    return roster
-
-
-def _sequencers(stack: ExitStack, platform: Platform) -> Iterator[Sequencer]:
-    """One for each partition of the intake, each but the first on a handle of its own."""
-    installation, observers = platform.installation, platform.observers
-    partitions = installation.settings.intake_partitions
-    yield Sequencer.of(installation, platform.engine, observers=observers, partition=0 if partitions > 1 else None)
-    for partition in range(1, partitions):
-        handle = open_engine(installation.settings, installation.data_dir, partition=partition)
-        stack.callback(handle.close)
-        yield Sequencer.of(installation, handle, observers=observers, partition=partition)
 
 
 def _children(data_dir: Path, seats: TrainerSeats) -> Supervisor:
@@ -196,19 +179,6 @@ def _epoch_of(data_dir: Path) -> str:
             return f"epoch {engine.epoch()}"
     except TensorGuardError:
         return "the writer's lock"
-
-
-@contextmanager
-def _announced(data_dir: Path, listener: socket.socket, scheme: str) -> Iterator[None]:
-    """Tell other processes of this machine where the server is."""
-    host, port = listener.getsockname()[:2]
-    path = data_dir / "run" / "server.json"
-    replace_file(path, json.dumps({"pid": os.getpid(), "url": f"{scheme}://{host}:{port}"}).encode())
-    log.info("listening", host=host, port=port, scheme=scheme)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def _as_ours(fault: Exception) -> TensorGuardError:

@@ -124,3 +124,9 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         except OSError as error:
             raise AddressUnavailableError(f"Nothing can listen on {host} port {port} ({error.strerror}).") from error
         yield listener
+
+
+def url_of(listener: socket.socket, scheme: str) -> str:
+    """Where a listening socket is."""
+    host, port = listener.getsockname()[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

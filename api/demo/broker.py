@@ -14,6 +14,7 @@ from pathlib import Path
 from tensorguard.errors import UsageError
 
 from api.demo.errors import PartFailedError
+from api.demo.fleet import DOORS, TRAINERS
 from api.demo.processes import free_port
 from api.demo.screen import Screen
 from producers.settings import read
@@ -22,6 +23,8 @@ DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 READY_SECONDS = 300.0
 """Most of it for Maven, which fetches the servers the first time."""
 STOP_SECONDS = 15.0
+SEVERAL = {"kafka_partitions": 2, "trainers": TRAINERS, "api_processes": DOORS}
+"""How many processes of each kind the demo's server has where it has more than one."""
 
 
 class Started:
@@ -148,6 +151,7 @@ def keep_ledger_at(data_dir: Path, url: str, registry: str | None = None) -> Non
     """Let every program that works on a data directory find its ledger on Kafka, under a prefix of its own."""
     data_dir.mkdir(parents=True)
     lines = [f'log_url = "{url}"', f'kafka_prefix = "tg-demo-{secrets.token_hex(4)}"']
+    lines += [f"{name} = {count}" for name, count in SEVERAL.items()]
     lines += [f'kafka_registry = "{registry}"'] if registry else []
     settings = data_dir / "settings.toml"
     settings.touch(mode=0o600)  # The address of a registry may hold a password.

@@ -16,12 +16,13 @@ from typing import Any
 from tensorguard.errors import UsageError
 from tg_tinker import ServiceClient, TrainingClient
 
-from api.demo import finetune
+from api.demo import finetune, fleet
 from api.demo.broker import ledger_of
 from api.demo.errors import PartFailedError
 from api.demo.processes import Server, make_base_model, tensorguard
 from api.demo.report import Head, Replay, Report, SampleBeforeAfter, fall_percent
 from api.demo.screen import Screen
+from producers.settings import read
 
 MARKER = "made-by-tensorguard-demo"
 TENANT, MODEL = "demo", "small-code-model"
@@ -118,6 +119,7 @@ def _main_job(places: Places, text: Path | None, screen: Screen, scale: Scale) -
             with screen.part("Package the adapter for a device"):
                 _enrol(places)
                 package = _package(client, places, outcome.artifact_id)
+            who = _who_did_what(client, fleet.Scene(server.url, key, places.data, places.log), places, screen)
         with screen.part("Open it on the device, in memory only"):
             opened = _open_on_device(server, places, key)
             screen.say(_one_line(opened["sample"]["prompt"] + opened["sample"]["completion"]))
@@ -126,7 +128,7 @@ def _main_job(places: Places, text: Path | None, screen: Screen, scale: Scale) -
             server.stop()
     with screen.part("Export the ledger and verify it offline"):
         verified = _audit(places)
-    return _report(base, outcome, package, opened, verified, places, scale, screen)
+    return _report(base, outcome, package, opened, verified, places, scale, screen, who)
 
 
 def _clear(root: Path) -> None:
@@ -211,6 +213,16 @@ def _one_line(text: str) -> str:
     return " ".join(text.split("\n"))
 
 
+def _who_did_what(client: ServiceClient, scene: fleet.Scene, places: Places, screen: Screen) -> fleet.WhoDidWhat | None:
+    """Where the server has several processes of a kind: that they work together."""
+    if read(places.data).settings.embedded:
+        return None
+    with screen.part("See which process did what"):
+        found = fleet.see(scene, client, finetune.docstring_dataset(places.base_model), MODEL)
+        fleet.show(found, screen)
+        return found
+
+
 def _enrol(places: Places) -> None:
     keys = tensorguard("device", "keygen", "--identity", places.device)
     public = places.file("device-public.json")
@@ -271,7 +283,15 @@ def _audit(places: Places) -> Any:
 
 
 def _report(
-    base: Any, outcome: Outcome, package: int, opened: Any, verified: Any, places: Places, scale: Scale, screen: Screen
+    base: Any,
+    outcome: Outcome,
+    package: int,
+    opened: Any,
+    verified: Any,
+    places: Places,
+    scale: Scale,
+    screen: Screen,
+    who: fleet.WhoDidWhat | None,
 ) -> Report:
     heads = [Head(each["chain"], each["records"], each["signed"], each["root"]) for each in verified["chains"]]
     return Report(
@@ -290,4 +310,5 @@ def _report(
         ledger_records=sum(head.records for head in heads),
         heads=heads,
         seconds=dict(screen.seconds),
+        who_did_what=who,
     )

@@ -21,7 +21,7 @@ from processors.trainer.tuning import TUNING
 
 TENSORGUARD = (sys.executable, "-m", "tensorguard.cli.main")
 COMMAND_SECONDS = 120.0
-READY_SECONDS = 90.0
+READY_SECONDS = 180.0
 GLANCE_SECONDS = 0.1
 
 

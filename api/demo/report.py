@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from api.demo.errors import PartFailedError
+from api.demo.fleet import WhoDidWhat
 
 LEAST_FALL_PERCENT = 5.0
 
@@ -60,6 +61,7 @@ class Report:
     ledger_records: int
     heads: Sequence[Head]
     seconds: Mapping[str, float]
+    who_did_what: WhoDidWhat | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For programs."""

@@ -9,17 +9,21 @@ from tensorguard.crypto.composite import PRIVATE_BYTES
 from tensorguard.ledger.merkle import leaf_hash
 from tensorguard.ledger.record import decode_meta
 
-from api.doctor import kafka
+from api.doctor import fleet, kafka
 from api.doctor.findings import OK, Finding, failed, looked_at, ok, warning
 from api.gates import PRODUCTION, open_key_files, unmet
 from api.receipts import size_of
 from processors.catalogue import model_dir, registered_models, verify_model
 from processors.errors import ModelError
 from processors.keys.file import FileKeyProvider
+from producers.deciders.registry import PLATFORM
 from producers.engines.opening import kafka_config, open_engine
+from producers.home import read_home
 from producers.identities import ROLES, SEED_BYTES
 from producers.installation import Installation, read_identity
 from producers.secretfiles import read_secret
+from producers.sequencer.place import Place
+from producers.sequencer.recover import recover
 from producers.sequencer.timekeeper import MAX_IDLE
 
 if TYPE_CHECKING:
@@ -85,14 +89,28 @@ def ledger(installation: Installation, *, server_runs: bool) -> Iterator[Finding
     if path is None:
         findings = list(kafka.look(kafka_config(installation.settings)))
         yield from findings
-        if findings[0].state != OK:
+        if any(each.check == "kafka" and each.state != OK for each in findings):
             return
+        yield from fleet.look(installation.data_dir, installation.settings)
     with contextlib.closing(open_engine(installation.settings, installation.data_dir)) as engine:
         sizes = {chain: engine.size(chain) for chain in engine.chains()}
+        yield from looked_at("place", lambda: place(installation, engine))
         yield from heads(engine, sizes)
         yield signer(engine, sizes, server_runs=server_runs)
         yield clock(newest(engine, sizes), installation.clock())
         yield from looked_at("models", lambda: models(installation, engine))
+
+
+def place(installation: Installation, engine: LogEngine) -> Iterator[Finding]:
+    """The ledger is where the installation's is, and goes on there.
+
+    Raises:
+        LedgerMovedError: it was moved away, or is a copy from before.
+    """
+    home = read_home(installation.data_dir)
+    Place(home).check({PLATFORM: recover(engine, PLATFORM)[0]})
+    if home is not None:
+        yield ok("place", f"It is {home!r}, where the installation moved to.")
 
 
 def heads(engine: LogEngine, sizes: dict[str, int]) -> Iterator[Finding]:

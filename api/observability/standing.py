@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from tensorguard.errors import TensorGuardError
 
 from api.observability.ledger import PROCESSORS, processors, signed_size
+from api.roll import rolls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -105,11 +106,22 @@ def _gauge(name: str, words: str, value: float) -> GaugeMetricFamily:
 class Processes:
     """The server and its children, read from ``/proc``: a process that is gone has no figures.
 
-    ``running`` gives the children's process ids by name (None: it does not run), ``starts`` how often each was started.
+    ``running`` gives the children's process ids by name (None: it does not run), ``starts`` how often each was started;
+    ``server`` the process that keeps them.
     """
 
     running: Callable[[], Mapping[str, int | None]]
     starts: Callable[[], Mapping[str, int]]
+    server: Callable[[], int | None] = os.getpid
+
+    @classmethod
+    def of_machine(cls, data_dir: Path) -> Processes:
+        """Those that the supervisors of this machine keep on a data directory."""
+        return cls(
+            lambda: {name: pid for roll in rolls(data_dir) for name, pid in roll.running.items()},
+            lambda: {name: count for roll in rolls(data_dir) for name, count in roll.starts.items()},
+            lambda: next((roll.supervisor for roll in rolls(data_dir)), None),
+        )
 
     def describe(self) -> Iterable[Metric]:
         """Nothing before it is asked."""
@@ -122,7 +134,7 @@ class Processes:
         started = CounterMetricFamily("tensorguard_process_starts", "How often it was started.", labels=label)
         memory = GaugeMetricFamily("tensorguard_process_resident_bytes", "Resident memory.", labels=label)
         cpu = CounterMetricFamily("tensorguard_process_cpu_seconds", "User and system time.", labels=label)
-        for name, pid in {SERVER: os.getpid(), **self.running()}.items():
+        for name, pid in {SERVER: self.server(), **self.running()}.items():
             usage = usage_of(pid)
             up.add_metric([name], usage is not None)
             if usage is not None:

@@ -72,5 +72,10 @@ def sequencer_runs(data_dir: Path) -> bool:
     return any(is_locked(path) for path in (data_dir / "run").glob("sequencer*.lock"))
 
 
+def every_partition_runs(data_dir: Path, partitions: int) -> bool:
+    """Whether somebody decides alone, or each of so many partitions has its sequencer."""
+    return is_locked(_path(data_dir)) or all(is_locked(_path(data_dir, each)) for each in range(partitions))
+
+
 def _path(data_dir: Path, partition: int | None = None) -> Path:
     return data_dir / "run" / ("sequencer.lock" if partition is None else f"sequencer-{partition}.lock")

@@ -84,9 +84,8 @@ def _let_rivals_decide(fencings: Fencings, engine: LogEngine, stop: threading.Ev
         detail="Another server has taken this partition twice in a short time, and decides it now.",
         next_step="Stop one of the two. This one takes over when what comes in stays undecided.",
     )
-    stand_by(engine, stop)
+    stand_by(engine, stop, fencings.patience())
     if not stop.is_set():
-        fencings.forget()
         _log.warning("taking_over", detail="Commands stay undecided: the other server is gone.")
 
 
@@ -94,7 +93,8 @@ def _sequencer(installation: Installation, engine: LogEngine, tracing: Tracing, 
     log = DecisionLog(every=installation.settings.log_level == "debug")
     spans = (DecisionSpans(tracing),) if tracing.on else ()
     observers = (DecisionMetrics(CollectorRegistry()), log, *spans)
-    return Sequencer.of(installation, engine, observers=observers, partition=partition)
+    several = installation.settings.intake_partitions > 1
+    return Sequencer.of(installation, engine, observers=observers, partition=partition if several else None)
 
 
 @contextmanager

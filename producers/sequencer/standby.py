@@ -7,6 +7,7 @@ was fenced by a rival twice in a short time leaves the role to it, for as long a
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,14 +17,16 @@ from producers.files import replace_file
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from producers.clock import Clock
     from producers.engines.port import LogEngine
 
 SHORT_SECONDS = 600
-PAUSES = (5.0, 10.0, 20.0, 40.0, 60.0)
+OFTEN = 2
+LEAST_SECONDS, MOST_SECONDS = 5.0, 60.0
+LOOK_SECONDS = 0.5
 _log = structlog.get_logger("sequencer")
 
 
@@ -40,11 +43,12 @@ class Fencings:
 
     def often(self) -> bool:
         """Whether it happened at least twice lately."""
-        return len(self._lately()) > 1
+        return self.patience() > 0
 
-    def forget(self) -> None:
-        """The rival is gone."""
-        self._path.unlink(missing_ok=True)
+    def patience(self) -> float:
+        """Seconds for which commands must stay undecided before the role is taken again; more after each fencing."""
+        count = len(self._lately())
+        return 0.0 if count < OFTEN else min(LEAST_SECONDS * 2.0 ** (count - OFTEN), MOST_SECONDS)
 
     def _lately(self) -> list[int]:
         try:
@@ -54,13 +58,19 @@ class Fencings:
         return [each for each in times if abs(self._clock() - each) < SHORT_SECONDS * SECOND]
 
 
-def stand_by(engine: LogEngine, stop: threading.Event, pauses: Sequence[float] = PAUSES) -> None:
-    """Return when commands stay in the intake undecided for a pause, or when told to stop; the pauses grow."""
-    looks = 0
+def stand_by(
+    engine: LogEngine, stop: threading.Event, patience: float, seconds: Callable[[], float] = time.monotonic
+) -> None:
+    """Return when a command has stayed in the intake undecided for so many seconds, or when told to stop."""
+    waits_at, since = -1, 0.0
     while not stop.is_set():
         position = engine.intake_position()
-        waiting = bool(engine.intake(position, 1))
-        stop.wait(pauses[min(looks, len(pauses) - 1)])
-        if waiting and engine.intake_position() == position:
+        if not engine.intake(position, 1):
+            waits_at = -1
+            engine.wait_intake(position, LOOK_SECONDS)
+        elif position != waits_at:
+            waits_at, since = position, seconds()
+        elif seconds() - since >= patience:
             return
-        looks += 1
+        else:
+            stop.wait(LOOK_SECONDS)

@@ -218,6 +218,22 @@ class Settings(KafkaSettings):
             "has none is then refused",
         ),
     ] = False
+    api_processes: Annotated[
+        PositiveInt,
+        About(
+            (SERVER,),
+            "on Kafka: how many processes answer requests, all at the one address. Each folds views of its own from "
+            "the ledger; a client may be answered by any of them, now this one and now that",
+        ),
+    ] = 1
+    workers: Annotated[
+        PositiveInt,
+        About(
+            (SERVER,),
+            "on Kafka: how many workers a server starts. They share the chains, each chain with one of them at a time, "
+            "and do what is to be done beside training: placing runs, retention, packages, exports",
+        ),
+    ] = 1
     trainers: Annotated[
         PositiveInt,
         About((SERVER, TRAINER), "how many trainers a server starts. Runs are placed on them by base model and memory"),

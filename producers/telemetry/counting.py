@@ -2,7 +2,7 @@
 
 Each process keeps what it counts in files that it maps into its memory (the way of ``prometheus_client`` where
 ``PROMETHEUS_MULTIPROC_DIR`` names a folder), so that it stays counted when the process has died. Who supervises the
-processes names the folder: one for each machine or container, since process ids are told apart there alone.
+processes names the folder: one for itself, since process ids tell processes apart on one machine alone.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def counting_together(data_dir: Path) -> Mapping[str, str]:
-    """What the processes of a server need in their environment; what earlier ones of this machine counted is gone."""
-    folder = data_dir / "run" / "metrics" / socket.gethostname()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    """What the processes of a server need in their environment; what ended servers of this machine counted is gone."""
+    root = data_dir / "run" / "metrics"
+    for left in root.glob(f"{socket.gethostname()}-*"):
+        if not Path("/proc", left.name.rpartition("-")[2]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = root / f"{socket.gethostname()}-{os.getpid()}"
+    folder.mkdir(parents=True, exist_ok=True)
     return {VARIABLE: str(folder)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import sqlite3
 from collections.abc import Callable
@@ -12,9 +13,11 @@ from pathlib import Path
 import pytest
 from tensorguard.cli.main import run
 
-from api.doctor import installation, machine, software
+from api.doctor import fleet, installation, machine, software
 from api.doctor.findings import Finding
 from producers.clock import system_clock
+from producers.home import write_home
+from producers.sequencer.standby import Fencings
 from producers.settings import read
 from tests.support.doors import open_doors
 
@@ -157,3 +160,32 @@ def test_settings_that_cannot_be_used_and_names_that_are_none_are_told(
     monkeypatch.setenv("TG_PORT", "x")
     assert run(["doctor", "--data-dir", str(data_dir)]) == 1
     assert "FAILED  settings: TG_PORT" in capsys.readouterr().out
+
+
+def test_a_ledger_that_was_moved_away_is_told(data_dir: Path) -> None:
+    write_home(data_dir, "elsewhere")
+    assert found(data_dir)["place"].state == "failed"
+    assert "TG_LOG_URL" in found(data_dir)["place"].next_step
+
+
+def test_the_processes_of_a_server_on_kafka_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TG_LOG_URL", "kafka://127.0.0.1:1")
+    monkeypatch.setenv("TG_TRAINERS", "2")
+    settings = read(tmp_path).settings
+    [none] = fleet.look(tmp_path, settings)
+    assert none.state == "ok"
+    assert "1 sequencers, 2 trainers" in none.detail
+    told = {"supervisor": os.getpid(), "url": None, "running": {"signer": os.getpid()}, "starts": {"signer": 1}}
+    path = tmp_path / "run" / "processes" / f"{socket.gethostname()}-{os.getpid()}.json"
+    path.parent.mkdir(parents=True)
+    for change, state in (
+        ({}, "ok"),
+        ({"running": {"signer": None}}, "warning"),
+        ({"starts": {"signer": fleet.MANY_STARTS + 1}}, "warning"),
+    ):
+        path.write_text(json.dumps({**told, **change}))
+        assert [each.state for each in fleet.look(tmp_path, settings)] == [state]
+    rival = Fencings(tmp_path, 0, system_clock)
+    rival.note()
+    rival.note()
+    assert [each.check for each in fleet.look(tmp_path, settings)] == ["processes", "sequencers"]

@@ -1,21 +1,19 @@
-"""The whole server on a real Kafka broker, by configuration alone: it trains, dies, is fenced, proves itself."""
+"""The whole server on a real Kafka broker, by configuration alone: its processes die, come back, prove themselves."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import shutil
-import threading
+import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import pytest
-from tg_tinker import LoRAConfig, OptimizerConfig, SamplingConfig, ServiceClient, TrainingConfig
+from tg_tinker import SamplingConfig, ServiceClient
 
+from api.demo import fleet as demo
 from api.doctor import installation as doctor
 from api.doctor import kafka
 from producers.clock import system_clock
@@ -27,14 +25,15 @@ from producers.installation import Installation
 from producers.settings import read
 from producers.submitter import Submitter
 from schemas.commands import IssueApiKey
-from tests.support.kafka import Broker, broker, own_broker
+from tests.support.fleet import BATCH, PATIENCE, RUN, Fleet, children, keep_on_kafka, send_steps, verify
+from tests.support.kafka import broker
 from tests.support.ledgers import python
-from tests.support.server import LiveServer, free_port, tensorguard, tensorguard_json
+from tests.support.server import BIN, LiveServer, free_port, tensorguard, tensorguard_json
 from tests.support.tiny_model import build_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 180.0
-STEPS = 6
+KINDS = ("sequencer", "signer", "worker", "trainer", "api")
+STEPS = 3
 PRINT_ENGINES = """
 import sys
 from pathlib import Path
@@ -46,124 +45,57 @@ platform.close()
 """
 
 
-@dataclass
-class Place:
-    """A server whose ledger is on the broker, and a client of it."""
-
-    server: LiveServer
-    client: Any
-    data_dir: Path
-    broker: Broker
-
-    def run(self) -> Any:
-        return self.client.create_training_client(
-            TrainingConfig(
-                model_ref="tiny",
-                lora_config=LoRAConfig(rank=4, alpha=8, dropout=0.0, target_modules=("q_proj", "v_proj")),
-                optimizer=OptimizerConfig(learning_rate=1e-3),
-                seed=7,
-            )
-        )
-
-    def verify(self, out: Path) -> None:
-        tensorguard("ledger", "export", "--data-dir", self.data_dir, "--out", out)
-        report = tensorguard_json("audit", "verify", out, "--decisions", "--require-signed")
-        assert report["verified"], report
-
-
-@contextmanager
-def supervised(server: LiveServer) -> Iterator[None]:
-    """What systemd does for a server: one that ends is started again."""
-    done = threading.Event()
-
-    def keep() -> None:
-        while not done.wait(0.2):
-            if server.process is not None and server.process.poll() is not None:
-                server.start(ready=False)
-
-    keeper = threading.Thread(target=keep)
-    keeper.start()
-    try:
-        yield
-    finally:
-        done.set()
-        keeper.join()
-
-
-def keep_on_kafka(data_dir: Path, servers: str) -> None:
-    """Settings of a data directory: a ledger of its own on a broker."""
-    data_dir.mkdir(parents=True)
-    lines = (
-        f'log_url = "kafka://{servers}"',
-        "kafka_partitions = 2",  # `acme` belongs to one of them, `platform` to the other
-        f'kafka_prefix = "t{uuid4().hex[:12]}"',
-    )
-    (data_dir / "settings.toml").write_text("\n".join(lines))
-
-
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     root = tmp_path_factory.mktemp("kafka")
     data_dir = root / "data"
-    with own_broker() as own:
-        keep_on_kafka(data_dir, own.servers)
-        server = LiveServer(data_dir, root / "server.log", {"TG_CHECKPOINT_EVERY_STEPS": "4"}).start()
-        try:
-            tensorguard("models", "add", "tiny", build_tiny_model(root / "model"), "--data-dir", data_dir)
-            key = tensorguard_json("keys", "issue", "--data-dir", data_dir, "--tenant", "acme")["api_key"]
-            with ServiceClient(base_url=server.url, api_key=key) as client:
-                yield Place(server, client, data_dir, own)
-        finally:
-            server.stop()
+    keep_on_kafka(data_dir, broker().servers, api_processes=2)
+    server = LiveServer(data_dir, root / "server.log", {"TG_CHECKPOINT_EVERY_STEPS": "4"}).start()
+    try:
+        tensorguard("models", "add", "tiny", build_tiny_model(root / "model"), "--data-dir", data_dir)
+        key = tensorguard_json("keys", "issue", "--data-dir", data_dir, "--tenant", "acme")["api_key"]
+        with ServiceClient(base_url=server.url, api_key=key) as client:
+            yield Fleet(server, client, key)
+    finally:
+        server.stop()
 
 
-def send_steps(training: Any, count: int) -> list[Any]:
-    """Futures of so many steps, none of them awaited."""
-    rows = [list(range(5, 17)), list(range(20, 32))]
-    batch = {"input_ids": rows, "attention_mask": [[1] * 12] * 2, "labels": rows}
-    return [training.optim_step() for _ in range(count) if training.forward_backward(batch)]
-
-
-@pytest.mark.timeout(600)
-def test_a_client_trains_to_its_end_through_kills_and_the_ledger_verifies(place: Place, tmp_path: Path) -> None:
-    training = place.run()
+@pytest.mark.timeout(900)
+def test_a_client_trains_to_its_end_through_the_death_of_every_process(fleet: Fleet, tmp_path: Path) -> None:
+    training = fleet.client.create_training_client(RUN)
     futures = send_steps(training, STEPS)
     futures[0].result(timeout=PATIENCE)
-    place.server.kill()
-    place.server.start()
+    fleet.server.kill()
+    fleet.server.start()
+    for kind in KINDS:
+        futures += send_steps(training, STEPS)
+        fleet.kill(kind)
     futures += send_steps(training, STEPS)
-    futures[STEPS].result(timeout=PATIENCE)
-    place.server.kill_child("processors.trainer")
-    futures += send_steps(training, STEPS)
-    assert [future.result(timeout=PATIENCE).step for future in futures] == list(range(1, 3 * STEPS + 1))
+    total = STEPS * (len(KINDS) + 2)
+    assert [future.result(timeout=PATIENCE).step for future in futures] == list(range(1, total + 1))
     sample = training.sample(["to be"], SamplingConfig(max_tokens=4, temperature=0.0)).result(timeout=PATIENCE)
     assert sample.samples[0].completion
-    place.verify(tmp_path / "export")
-    events = [each.event for each in place.client.get_audit_logs(limit=10_000)]
-    assert events.count("StepApplied") == 3 * STEPS, "no step may be lost or doubled"
+    verify(fleet.data_dir, tmp_path / "export")
+    events = [each.event for each in fleet.client.get_audit_logs(limit=10_000)]
+    assert events.count("StepApplied") == total, "no step may be lost or doubled"
     assert "RunReplayed" in events, "a kill must have met steps that no checkpoint covered"
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(600)
-def test_a_broker_that_is_killed_and_comes_back_loses_nothing(place: Place, tmp_path: Path) -> None:
-    training = place.run()
-    with supervised(place.server):
-        futures = send_steps(training, STEPS)
-        futures[0].result(timeout=PATIENCE)
-        place.broker.stop()
-        place.broker.start()
-        futures += send_steps(training, STEPS)
-        assert [future.result(timeout=PATIENCE).step for future in futures] == list(range(1, 2 * STEPS + 1))
-        place.verify(tmp_path / "export")
-        place.server.wait_ready()
+@pytest.mark.timeout(300)
+def test_a_future_that_one_process_took_is_awaited_at_another(fleet: Fleet) -> None:
+    training = fleet.client.create_training_client(RUN)
+    scene = demo.Scene(fleet.server.url, fleet.key, fleet.data_dir, fleet.server.log_path)
+    with demo.two_doors(scene) as (one, other):
+        submitted, awaited = demo.across(one, other, training.training_client_id, BATCH, scene.log)
+    assert {submitted, awaited} == {"api-0", "api-1"}
+    training.close()
 
 
 @pytest.mark.timeout(120)
-def test_no_part_of_the_embedded_engine_is_in_the_ledgers_path(place: Place) -> None:
-    assert not list(place.data_dir.rglob("*ledger.db*"))
-    assert [path.name for path in (place.data_dir / "checkpoints").iterdir()] == ["signer.json"]
-    shown = python(PRINT_ENGINES, place.data_dir)
+def test_no_part_of_the_embedded_engine_is_in_the_ledgers_path(fleet: Fleet) -> None:
+    assert not list(fleet.data_dir.rglob("*ledger.db*"))
+    assert [path.name for path in (fleet.data_dir / "checkpoints").iterdir()] == ["signer.json"]
+    shown = python(PRINT_ENGINES, fleet.data_dir)
     size, modules = shown.communicate(timeout=60)[0].splitlines()
     assert int(size) > 1
     assert "producers.engines.kafka" in modules
@@ -171,16 +103,30 @@ def test_no_part_of_the_embedded_engine_is_in_the_ledgers_path(place: Place) -> 
 
 
 @pytest.mark.timeout(120)
-def test_the_doctor_asks_the_brokers_and_looks_at_the_topics(place: Place) -> None:
-    settings = read(place.data_dir).settings
+def test_the_server_says_which_processes_it_has_and_counts_what_all_of_them_did(fleet: Fleet) -> None:
+    assert set(children(fleet.data_dir)) == {
+        *("api-0", "api-1", "sequencer-0", "sequencer-1", "signer", "trainer", "worker")
+    }
+    given = ("--data-dir", fleet.data_dir, "--tenant", "operator", "--scope", "metrics")
+    line = demo.Line(fleet.server.url, tensorguard_json("keys", "issue", *given)["api_key"])
+    with closing(line):
+        samples = dict(each.rsplit(" ", 1) for each in line.text("GET", "/metrics").splitlines() if each[:1] != "#")
+    assert float(samples['tensorguard_commands_total{command="IssueApiKey",outcome="accepted"}']) >= 1
+    assert float(samples['tensorguard_process_up{process="sequencer-1"}']) == 1
+    assert float(samples['tensorguard_process_starts_total{process="api-1"}']) >= 1
+
+
+@pytest.mark.timeout(120)
+def test_the_doctor_asks_the_brokers_and_looks_at_the_topics(fleet: Fleet) -> None:
+    settings = read(fleet.data_dir).settings
     found = {each.check: each for each in kafka.look(kafka_config(settings))}
     assert {name: each.state for name, each in found.items()} == {"kafka": "ok", "copies": "warning", "topics": "ok"}
-    found = {each.check: each for each in doctor.look(place.data_dir, settings, system_clock, server_runs=True)}
+    found = {each.check: each for each in doctor.look(fleet.data_dir, settings, system_clock, server_runs=True)}
     assert {found[name].state for name in ("ledger", "signer", "clock", "models")} == {"ok"}
 
 
 @pytest.mark.timeout(120)
-def test_the_page_shows_what_starts_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_shows_what_starts_it(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     section = (ROOT / "docs" / "operations.md").read_text().partition("\n## On Kafka\n")[2]
     block = section.partition("```sh\n")[2].partition("```")[0]
     start, export, server, issue = (shlex.split(line, comments=True) for line in block.splitlines())
@@ -190,23 +136,34 @@ def test_the_page_shows_what_starts_it(place: Place, monkeypatch: pytest.MonkeyP
     assert kafka_config(read().settings).servers == url.removeprefix("kafka://")
     monkeypatch.delenv(name)
     assert server == ["tensorguard", "server", "--data-dir", "./data", "&"]
-    tensorguard(*(str(place.data_dir) if word == "./data" else word for word in issue[1:]))
+    tensorguard(*(str(fleet.data_dir) if word == "./data" else word for word in issue[1:]))
 
 
-@pytest.mark.timeout(300)
-def test_a_second_server_of_the_same_ledger_takes_the_role_and_the_first_ends(place: Place, tmp_path: Path) -> None:
-    twin_dir = tmp_path / "twin"
-    shutil.copytree(place.data_dir, twin_dir, ignore=shutil.ignore_patterns("run", "bells", "views.db*"))
-    twin = LiveServer(twin_dir, tmp_path / "twin.log", port=free_port()).start()
-    try:
-        tensorguard("keys", "issue", "--data-dir", twin_dir, "--tenant", "acme")
-        assert place.server.process is not None
-        assert place.server.process.wait(60) == 1
-        assert "Another server writes this ledger now" in place.server.log()
-    finally:
-        assert twin.stop() == 0
-    place.server.start()
-    tensorguard("keys", "issue", "--data-dir", place.data_dir, "--tenant", "acme")
+@pytest.mark.timeout(400)
+def test_sequencers_of_a_second_server_stand_by_or_let_the_first_ones_do_so(fleet: Fleet, tmp_path: Path) -> None:
+    twin = tmp_path / "twin"
+    shutil.copytree(fleet.data_dir, twin, ignore=shutil.ignore_patterns("run", "bells", "views*"))
+    command = [BIN / "tensorguard", "server", "--only", "sequencer", "--data-dir", twin]
+    log = tmp_path / "twin.log"
+    with log.open("ab") as sink, subprocess.Popen(command, stdout=sink, stderr=sink) as rival:
+        while "standing_by" not in log.read_text() + fleet.server.log():
+            tensorguard("keys", "issue", "--data-dir", fleet.data_dir, "--tenant", "acme")
+        tensorguard("keys", "issue", "--data-dir", twin, "--tenant", "acme")
+        rival.terminate()
+        assert rival.wait(60) == 0
+    assert fleet.server.process is not None
+    assert fleet.server.process.poll() is None, "the first server goes on"
+    tensorguard("keys", "issue", "--data-dir", fleet.data_dir, "--tenant", "acme")
+    verify(fleet.data_dir, tmp_path / "export")
+
+
+@pytest.mark.timeout(120)
+def test_a_second_server_on_the_data_directory_is_refused(fleet: Fleet) -> None:
+    for words in ((), ("--only", "sequencer")):
+        given = ("server", "--data-dir", fleet.data_dir, "--port", "0", *words)
+        done = tensorguard(*given, check=False, timeout=100)
+        assert done.returncode == 1
+        assert "Another server runs on this data dir" in done.stderr
 
 
 @pytest.mark.timeout(120)
@@ -232,3 +189,17 @@ def test_a_server_whose_brokers_are_away_says_what_to_look_at(tmp_path: Path) ->
     assert done.returncode == 1
     assert "TG_LOG_URL" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [("TG_API_PROCESSES", "2", ()), ("TG_WORKERS", "2", ()), (None, None, ("--only", "api"))],
+)
+def test_what_a_ledger_in_a_file_does_not_have_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None, value: str, words: tuple[str, ...]
+) -> None:
+    if name is not None:
+        monkeypatch.setenv(name, value)
+    done = tensorguard("server", "--data-dir", tmp_path / "data", "--port", "0", *words, check=False)
+    assert done.returncode == 2
+    assert "TG_LOG_URL=kafka://host:port" in done.stderr

@@ -110,34 +110,33 @@ def test_two_machines_take_the_role_from_each_other_until_one_stands_by(ledger: 
     reply = ledger.submitter.submit_and_wait(ledger.authority, ledger.issue(), timeout=SOON)
     assert reply.outcome == ACCEPTED, "who stood by takes over when nobody decides any more"
     assert first.stop() is None
-    assert not Fencings(ledger.folder, ACME, ledger.clock).often()
     fold, _ = recover(ledger.engine, "acme")
     assert fold.head.size == ledger.engine.size("acme"), "one history, whoever wrote it"
 
 
 def test_it_stands_by_for_as_long_as_somebody_decides(tmp_path: Path) -> None:
     with closing(Ledger(tmp_path / "data")) as ledger:
-        sequencer, stop, looks = ledger.sequencer(), threading.Event(), []
+        sequencer, stop, now = ledger.sequencer(), threading.Event(), [0.0]
 
         class Watched:
-            """The engine, with a rival that decides what waits between two of the first looks."""
+            """The engine, with a rival that decides what waits, and is asked again, for the first hour."""
 
             intake = ledger.engine.intake
+            wait_intake = ledger.engine.wait_intake
 
             @staticmethod
             def intake_position() -> int:
-                looks.append(None)
-                if len(looks) % 2 == 0 and len(looks) < 8:
+                now[0] += 600.0
+                if now[0] <= 3600.0:
                     sequencer.step()
                     ledger.submit(ledger.issue())
                 return ledger.engine.intake_position()
 
-        ledger.submit(ledger.issue())
-        stand_by(Watched(), stop, pauses=(0.0,))  # type: ignore[arg-type]
-        assert len(looks) == 8
+        stand_by(Watched(), stop, 60.0, lambda: now[0])  # type: ignore[arg-type]
+        assert now[0] == 3600.0 + 600.0, "the first command that stayed undecided ends it"
         stop.set()
-        stand_by(Watched(), stop, pauses=(0.0,))  # type: ignore[arg-type]
-        assert len(looks) == 8, "told to stop, it looks no more"
+        stand_by(Watched(), stop, 60.0, lambda: now[0])  # type: ignore[arg-type]
+        assert now[0] == 3600.0 + 600.0, "told to stop, it looks no more"
 
 
 def test_fencings_of_long_ago_or_a_single_one_let_nobody_stand_by(tmp_path: Path) -> None:
@@ -150,7 +149,10 @@ def test_fencings_of_long_ago_or_a_single_one_let_nobody_stand_by(tmp_path: Path
     fencings.note()
     assert not fencings.often()
     fencings.note()
-    assert fencings.often()
+    patience = fencings.patience()
+    assert patience > 0
+    fencings.note()
+    assert fencings.patience() > patience
     (tmp_path / "run" / "fenced-0.json").write_text("{")
     assert not fencings.often()
 

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 BIN = Path(sys.executable).parent
-READY_SECONDS = 120.0
+READY_SECONDS = 300.0
 
 
 def tensorguard(*args: str | Path, timeout: float = 120, check: bool = True) -> subprocess.CompletedProcess[str]:
