@@ -207,9 +207,7 @@ class KafkaEngine:
     def wait_reply(self, command_id: bytes, timeout: float, chain: str | None = None) -> Reply | None:
         """The decision on a command, waiting for it at most so many seconds."""
         self._follower()
-        self._state.wait(lambda: self._state.reply(command_id, chain) is not None, timeout)
-        with self._state.changed:
-            return self._state.reply(command_id, chain)
+        return self._state.wait_reply(command_id, chain, timeout)
 
     def wait_decided(self, position: int, timeout: float) -> bool:
         """Block until the entry at a position is decided or set aside, or seconds passed; whether it is."""
@@ -219,7 +217,7 @@ class KafkaEngine:
     def ring(self) -> None:
         """Wake everyone of this handle who waits, to look again; what is on the log wakes others by itself."""
         with self._state.changed:
-            self._state.changed.notify_all()
+            self._state.wake()
 
     def quarantined(self) -> Sequence[Quarantined]:
         """The dead letters of all partitions, oldest first."""
@@ -273,7 +271,7 @@ class KafkaEngine:
         """Give back clients and threads, and wake whoever waits."""
         with self._opening, self._state.changed:
             self._state.closed = True
-            self._state.changed.notify_all()
+            self._state.wake()
         for part in (self._intake, self._following, self._records, self._submissions, self._notices, self._writer):
             if part is not None:
                 part.close()

@@ -89,7 +89,7 @@ class Follower:
                     self._take_one(message)
             except (LedgerError, ValueError):
                 # What one of ours did not write would be silently missed from here on: better to know nothing at all.
-                self._state.failure = LedgerDamagedError("A topic beside the ledger holds a message that is not ours.")
+                self._state.fail(LedgerDamagedError("A topic beside the ledger holds a message that is not ours."))
             self._state.changed.notify_all()
 
     def _take_one(self, message: Message) -> None:
@@ -101,9 +101,9 @@ class Follower:
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- librdkafka's own errors are called so
             self._reached[str(topic), int(partition or 0)] = int(offset or 0)
         elif error.code() in DENIED:
-            self._state.failure = DeniedError(f"Kafka does not allow reading the ledger's topics ({error.name()}).")
+            self._state.fail(DeniedError(f"Kafka does not allow reading the ledger's topics ({error.name()})."))
         elif error.code() in _GONE:
-            self._state.failure = LedgerDamagedError(f"A topic beside the ledger is gone ({error.name()}).")
+            self._state.fail(LedgerDamagedError(f"A topic beside the ledger is gone ({error.name()})."))
 
     def _apply(self, message: Message, topic: str, partition: int) -> None:
         key, value = bytes(message.key() or b""), message.value()

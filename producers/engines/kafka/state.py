@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict, deque
+from contextlib import contextmanager
+from itertools import chain as chained
 from typing import TYPE_CHECKING, NamedTuple
 
 from producers.engines.kafka.messages import Decided, Head, Stored, WriterState
 from producers.engines.port import REFUSED, Quarantined, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from producers.engines.errors import EngineError
 
@@ -34,7 +36,8 @@ class State:
     """
 
     def __init__(self, reply_seconds: float) -> None:
-        self.changed = threading.Condition()
+        lock = threading.RLock()
+        self.changed = threading.Condition(lock)
         self.sizes: dict[str, int] = {}
         self.partitions: dict[str, int] = {}
         self.heads: dict[str, Head] = {}
@@ -50,6 +53,8 @@ class State:
         self._reply_seconds = reply_seconds
         self._removed: set[int] = set()
         self._written: dict[int, WriterState] = {}
+        self._lock = lock
+        self._awaited: defaultdict[bytes, list[threading.Condition]] = defaultdict(list)
 
     def epoch(self, partition: int) -> int:
         """The newest epoch of a partition."""
@@ -127,6 +132,46 @@ class State:
                 raise self.failure
             return ready()
 
+    def wait_reply(self, command_id: bytes, chain: str | None, timeout: float) -> Reply | None:
+        """The decision on a command, waiting for it at most so many seconds: its waiters alone are woken by it.
+
+        Raises:
+            EngineError: nothing will ever be heard any more.
+        """
+
+        def ready() -> bool:
+            return self.reply(command_id, chain) is not None or self.closed or self.failure is not None
+
+        with self.changed:
+            if not ready():
+                with self._bell(command_id) as bell:
+                    bell.wait_for(ready, timeout)
+            if self.failure is not None:
+                raise self.failure
+            return self.reply(command_id, chain)
+
+    @contextmanager
+    def _bell(self, command_id: bytes) -> Iterator[threading.Condition]:
+        bell = threading.Condition(self._lock)
+        self._awaited[command_id].append(bell)
+        try:
+            yield bell
+        finally:
+            self._awaited[command_id].remove(bell)
+            if not self._awaited[command_id]:
+                del self._awaited[command_id]
+
+    def fail(self, failure: EngineError) -> None:
+        """Nothing will ever be heard any more: whoever waits is told why."""
+        self.failure = failure
+        self.wake()
+
+    def wake(self) -> None:
+        """Wake whoever waits for anything, to look again."""
+        self.changed.notify_all()
+        for bell in chained.from_iterable(self._awaited.values()):
+            bell.notify_all()
+
     def _grow(self, partition: int, chain: str, size: int) -> None:
         self.partitions[chain] = partition
         self.sizes[chain] = max(self.sizes.get(chain, 0), size)
@@ -143,6 +188,8 @@ class State:
             return
         of_id[reply.chain] = _Kept(earlier.reply if earlier is not None and stands else reply, at)
         self._ages.append((at, reply.command_id))
+        for bell in self._awaited.get(reply.command_id, ()):
+            bell.notify_all()
 
     def _forget(self, before: float) -> None:
         while self._ages and self._ages[0][0] < before:
