@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tensorguard.ledger.errors import LedgerError
-from tensorguard.ledger.record import Meta, Record, decode_meta, decode_record
+from tensorguard.ledger.record import Meta, Record, decode_meta, decode_record, named_schema
 
 from schemas.codec import EVENTS, decode_event, event_schema
 from schemas.events import SchemaRegistered
@@ -104,7 +104,7 @@ class Feed:
         found: list[Recorded] = []
         try:
             for data in self._reader.read(chain, position, limit):
-                if not self._passed or decode_meta(data).schema not in self._passed:
+                if not self._passed or named_schema(data) not in self._passed:
                     found.append(self.typed(chain, data))
                 position += 1
         except LedgerError as error:
@@ -130,9 +130,8 @@ class Feed:
         Raises:
             MalformedRecordError: it is of a schema that neither this build nor its chain knows.
         """
-        meta = decode_meta(data)
-        if meta.schema not in self._schemas:
-            self._learn(chain, meta.seq)
+        if named_schema(data) not in self._schemas:
+            self._learn(chain, decode_meta(data).seq)
         return decode_record(data, self._schemas)
 
     def _learn(self, chain: str, end: int) -> None:
@@ -140,6 +139,6 @@ class Feed:
         registered = event_schema(SchemaRegistered.__name__).digest
         for start in range(0, end, _PAGE):
             for data in self._reader.read(chain, start, min(_PAGE, end - start)):
-                if decode_meta(data).schema == registered:
+                if named_schema(data) == registered:
                     body = decode_record(data, self._schemas).body
                     self._schemas.setdefault(body["schema"], body["text"])

@@ -20,7 +20,7 @@ from producers.deciders import engine as judge
 from producers.engines.kafka.writer import Writer
 from producers.engines.opening import open_engine
 from producers.installation import Installation
-from producers.sequencer import Sequencer, seal
+from producers.sequencer import Limits, Sequencer, seal
 from producers.sequencer.fold import ChainFold
 from tests.bench.__main__ import quiet
 
@@ -28,6 +28,8 @@ READY = "ready"
 WATCH = "stages"
 PROCESS = "process"
 COMMIT = "commit"
+_LIMITS = Limits(snapshot_every=10**9)
+"""No snapshots meanwhile: operations that nobody ever finishes would make them larger than those of any real chain."""
 STAGES: Mapping[str, tuple[Any, str]] = {
     "decode": (judge, "present"),
     "verify": (judge, "authenticate"),
@@ -83,7 +85,7 @@ def main(data_dir: Path) -> None:
     """Decide until standard input ends."""
     installation = Installation.open(data_dir)
     engine = open_engine(installation.settings, data_dir, partition=0)
-    sequencer, stop = Sequencer.of(installation, engine, partition=0), threading.Event()
+    sequencer, stop = Sequencer.of(installation, engine, _LIMITS, partition=0), threading.Event()
     sequencer.open()
     watches = Stopwatches()
     watches.attach(COMMIT, Writer, "commit")

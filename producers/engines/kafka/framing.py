@@ -15,7 +15,7 @@ from typing import Protocol
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 from tensorguard.ledger import avro
 from tensorguard.ledger import format as fmt
-from tensorguard.ledger.record import Meta, decode_meta, decode_record
+from tensorguard.ledger.record import Meta, decode_meta, decode_record, named_schema
 
 from producers.engines.errors import EngineError, LedgerDamagedError
 from schemas.codec import EVENTS, event_schema
@@ -24,7 +24,6 @@ from schemas.events import SchemaRegistered
 SINGLE_OBJECT, CONFLUENT = b"\xc3\x01", b"\x00"
 MAX_ID = 2**31 - 1
 _FINGERPRINT_BYTES, _ID_BYTES = 8, 4
-_PREV_HASH_BYTES, _DIGEST_BYTES = 32, 32
 _REGISTERED = event_schema(SchemaRegistered.__name__).digest
 
 
@@ -92,7 +91,7 @@ class Framer:
             UnknownWriterSchemaError: nobody knows its writer schema.
             EngineError: the schema is a new one, and the registry does not answer or refuses it.
         """
-        digest = _digest_in(record)
+        digest = named_schema(record)
         if digest == _REGISTERED:
             self._take(record)
         return (self._heads.get(digest) or self._new_head(decode_meta(record))) + record
@@ -121,7 +120,7 @@ class Framer:
     def _look_back(self, meta: Meta) -> None:
         """Collect the schemas that a chain has registered: another build wrote it."""
         for record in self._written(meta.chain):
-            if _digest_in(record) == _REGISTERED:
+            if named_schema(record) == _REGISTERED:
                 self._take(record)
         if meta.schema not in self._texts:
             raise UnknownWriterSchemaError(f"Nobody knows the schema of record {meta.seq} of {meta.chain!r}.")
@@ -150,21 +149,6 @@ class Framer:
 def schema_fingerprint(text: str) -> bytes:
     """The CRC-64-AVRO of a schema's parsing canonical form: 8 bytes, as they stand in a frame."""
     return bytes.fromhex(fingerprint(to_parsing_canonical_form(json.loads(text)), "CRC-64-AVRO"))
-
-
-def _digest_in(record: bytes) -> bytes:
-    """The bytes where a record names its schema: behind ``prev_hash``, a chain's name of up to 63 bytes and two longs.
-
-    A tenth of the time of reading the whole meta, for every record that is written. Of anything that is no record it
-    gives bytes that name no schema.
-    """
-    at = _PREV_HASH_BYTES
-    at += 1 + (record[at] >> 1 if at < len(record) else 0)
-    for _ in ("seq", "epoch"):
-        while at < len(record) and record[at] & 0x80:
-            at += 1
-        at += 1
-    return record[at : at + _DIGEST_BYTES]
 
 
 def _head_size(framed: bytes) -> int:

@@ -145,6 +145,18 @@ def decode_cause(data: bytes) -> bytes | None:
     return cause
 
 
+def named_schema(data: bytes) -> bytes:
+    """Only the digest of the schema that a record names: a tenth of the time of its meta.
+
+    Of anything that is no record it gives bytes that name no schema.
+    """
+    try:
+        at = _behind_number(data, _behind_number(data, _behind_text(data, _PREV_HASH_BYTES)))
+    except IndexError:
+        return b""
+    return data[at : at + _SCHEMA_BYTES]
+
+
 def _behind_number(data: bytes, at: int) -> int:
     while data[at] & _MORE:
         at += 1
@@ -165,13 +177,16 @@ def decode_record(data: bytes, schemas: Mapping[bytes, str]) -> Record:
     Raises:
         MalformedRecordError: unknown schema, or bytes that do not fit it.
     """
-    meta = decode_meta(data)
-    text = schemas.get(meta.schema) or fmt.BOOTSTRAP.get(meta.schema, ("", ""))[1]
+    digest = named_schema(data)
+    text = schemas.get(digest) or fmt.BOOTSTRAP.get(digest, ("", ""))[1]
     if not text:
+        meta = decode_meta(data)
         raise MalformedRecordError(f"Record {meta.seq} of {meta.chain!r} uses a schema that is not registered.")
     schema = _parsed(text)
     value = avro.decode(schema, data)
     try:
+        if value["meta"]["schema"] != digest:
+            raise MalformedRecordError("A record's meta is not in the one encoding of its values.")
         command = SignedCommand.from_dict(value["command"]) if value["command"] else None
         return Record(Meta(**value["meta"]), command, schema["name"].rpartition(".")[2], value["body"])
     except (KeyError, TypeError) as error:
