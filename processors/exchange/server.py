@@ -123,11 +123,13 @@ class _Server:
             log.warning("exchange_client_broken", error=type(error).__name__)
         finally:
             _shut(end)
-            if session is not None:
-                session.close()
-            with self._lock:
-                del self._ends[end]
-            end.close()
+            try:
+                if session is not None:
+                    session.close()
+            finally:
+                with self._lock:
+                    del self._ends[end]
+                end.close()
 
     def _greet(self, end: socket.socket) -> Session | None:
         """Who it is; None if it left without a word."""
