@@ -150,7 +150,7 @@ class Retention:
     # -- what the ledger never heard of, or needs no more ------------------------------------------------------------
 
     def _sweep(self) -> None:
-        tenant = self._tenant
+        tenant, now = self._tenant, self._seconds()  # Before anything is looked at: what is judged is no older.
         self._results.sweep(tenant, self._clock())
         found: set[Stranger] = set()
         for (run_id, interval), operations in self._inputs.stored(tenant).items():
@@ -164,11 +164,10 @@ class Retention:
                         self._inputs.discard(tenant, run_id, interval, operation)
                 else:
                     found.add((tenant, run_id, interval, operation))
-        self._sweep_strangers(found)
+        self._sweep_strangers(found, now)
 
-    def _sweep_strangers(self, found: set[Stranger]) -> None:
+    def _sweep_strangers(self, found: set[Stranger], now: float) -> None:
         """Discard inputs that have been unknown to the ledger for longer than a command can wait."""
-        now = self._seconds()
         self._strangers = {each: self._strangers.get(each, now) for each in found}
         for each, since in self._strangers.items():
             if now - since > ORPHAN_SECONDS:

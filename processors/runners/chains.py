@@ -8,6 +8,7 @@ other lanes, and other chains, go on. What a worker does is done by no thread of
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from processors.runners.threads import Threads
     from producers.engines.port import LogReader
 
+FRESH_SECONDS = 10.0
+RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
 log = structlog.get_logger(__name__)
 
 
@@ -102,6 +105,7 @@ class Lane:
         self._inbox: deque[Recorded] = deque()
         self._reached = 0
         self._level = False
+        self._level_at = 0.0
         self._pending: deque[Sending] = deque()
         self._turn = Turn(threads, self._settle)
 
@@ -117,23 +121,32 @@ class Lane:
             finally:
                 self._busy.release()
 
-    def level(self, reached: int) -> None:
-        """Everything that is committed was brought, up to ``reached``: let the processor act on it."""
+    def level(self, reached: int, at: float) -> None:
+        """Everything that was committed at a time is brought, up to ``reached``: let the processor act on it."""
         with self._lock:
-            self._reached, self._level = reached, True
+            self._reached, self._level, self._level_at = reached, True, at
         self._turn.ask()
 
-    def remind(self) -> None:
-        """Let the processor look again, if nothing is to be read: time has passed, or something could not be sent."""
-        if self._level:
-            self._turn.ask()
+    def remind(self, at: float) -> None:
+        """Nothing was to be read at a time: let the processor look again, and send what could not be sent."""
+        with self._lock:
+            self._level_at = at
+        self._turn.ask()
+
+    @property
+    def _knows(self) -> bool:
+        """Whether the processor knows all that is committed, or was so a moment ago.
+
+        A process that stood still must read before it acts: others may have gone on for hours.
+        """
+        return self._level and time.monotonic() - self._level_at < FRESH_SECONDS
 
     def _settle(self) -> None:
         with self._busy:
             try:
                 if self._sent():
                     reached = self._fold()
-                    if self._level:
+                    if self._knows:
                         self._act(reached)
             except (TensorGuardError, OSError) as error:
                 # The ledger is full or out of reach: nothing is lost, since it is still pending at the next reminder.
@@ -184,11 +197,9 @@ class Chain:
         self._feed = Feed(reader, chains=lambda chain: chain == name, events=heeded)
         self._common = shared.follow(name)
         self._level = self._dropped = False
+        self._failures = 0
+        self._again_at = 0.0
         self._turn = Turn(reading, self._read)
-
-    def lags(self, size: int) -> bool:
-        """Whether not all of a chain of so many records was brought to its processors."""
-        return not self._level or size > self._reached
 
     def position_of(self, processor: str) -> int:
         """The first seq that a processor has not done with."""
@@ -198,10 +209,13 @@ class Chain:
         """There may be something to read."""
         self._turn.ask()
 
-    def remind(self) -> None:
-        """Time has passed: let processors look at it, and send again what could not be sent."""
-        for lane in self._lanes:
-            lane.remind()
+    def remind(self, size: int, at: float) -> None:
+        """There were so many records at a time: read what is missing, or let processors look at the time."""
+        if self._level and size <= self._reached:
+            for lane in self._lanes:
+                lane.remind(at)
+        elif at >= self._again_at:
+            self.wake()
 
     def shut(self) -> None:
         """Send nothing from now on. What is known stays, should the chain come back."""
@@ -225,16 +239,29 @@ class Chain:
         """Bring everything up to the end to the processors, page by page."""
         self._level = False
         try:
-            while not self._dropped and (batch := self._feed.poll()):
-                self._bring(batch)
-            self._bring(self._common())
+            at = self._read_up()
         except (TensorGuardError, OSError) as error:
             log.warning("chain_not_read", chain=self.name, code=getattr(error, "code", "os_error"))
+            self._again_at = time.monotonic() + RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
+            self._failures += 1
             return
+        self._failures = 0
         if not self._dropped:
             self._level = True
             for lane in self._lanes:
-                lane.level(self._reached)
+                lane.level(self._reached, at)
+
+    def _read_up(self) -> float:
+        """Bring everything; when it was found that there is no more. What is common comes last, and so is no older."""
+        at = time.monotonic()
+        while not self._dropped:
+            at = time.monotonic()
+            batch = self._feed.poll()
+            if not batch:
+                break
+            self._bring(batch)
+        self._bring(self._common())
+        return at
 
     def _bring(self, batch: Sequence[Recorded]) -> None:
         for lane in self._lanes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -12,6 +14,7 @@ from processors.runners.chains import Chain
 from processors.runners.outbox import Outbox
 from processors.runners.shared import Shared
 from processors.runners.threads import Threads
+from producers.feed import AHEAD
 from producers.positions import PositionFile
 from schemas import events as e
 
@@ -68,9 +71,17 @@ class Crew:
             self._chains |= {chain.name: chain for chain in fresh}
         for chain in gone:
             chain.drop()
-        for chain in (*kept, *fresh):
+        for chain in kept:
             chain.reopen()
+        for first in range(0, len(fresh), AHEAD):
+            self._begin(fresh[first : first + AHEAD])
         log.info("chains_assigned", chains=len(kept) + len(fresh), new=len(fresh), gone=len(gone))
+
+    def _begin(self, chains: Sequence[Chain]) -> None:
+        """Have chains read from their first records, which are asked for together."""
+        self._reading.give(partial(self._engine.prefetch, {chain.name: 0 for chain in chains}))
+        for chain in chains:
+            chain.wake()
 
     def wake(self, name: str) -> None:
         """A chain has something new."""
@@ -84,11 +95,10 @@ class Crew:
         Raises:
             TensorGuardError, OSError: the ledger is out of reach.
         """
-        chains, sizes = self._now(), self._engine.sizes()
+        chains, at = self._now(), time.monotonic()
+        sizes = self._engine.sizes()
         for chain in chains:
-            if chain.lags(sizes.get(chain.name, 0)):
-                chain.wake()
-            chain.remind()
+            chain.remind(sizes.get(chain.name, 0), at)
         for note, (kind, _) in zip(self._notes, self._kinds, strict=True):
             note.note({chain.name: chain.position_of(kind.name) for chain in chains}, partial=True)
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+import structlog
+from tensorguard.ledger.errors import LedgerError
+
 from producers.deciders.registry import PLATFORM
+from producers.engines.errors import LedgerDamagedError
 from producers.feed import Feed
 
 if TYPE_CHECKING:
@@ -14,6 +18,8 @@ if TYPE_CHECKING:
     from processors.base import Recorded
     from producers.engines.port import LogReader
     from schemas.base import Event
+
+log = structlog.get_logger(__name__)
 
 
 class Shared:
@@ -34,9 +40,16 @@ class Shared:
         def fresh() -> list[Recorded]:
             nonlocal told
             with self._lock:
-                while page := self._feed.poll():
-                    self._records += [recorded for recorded in page if type(recorded.event) in self._events]
+                self._read()
                 first, told = told, len(self._records)
                 return self._records[first:]
 
         return fresh
+
+    def _read(self) -> None:
+        """Read on. A record that cannot be read is the platform's trouble: it holds up no tenant."""
+        try:
+            while page := self._feed.poll():
+                self._records += [recorded for recorded in page if type(recorded.event) in self._events]
+        except (LedgerError, LedgerDamagedError) as error:
+            log.warning("platform_not_read", code=error.code)

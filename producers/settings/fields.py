@@ -250,7 +250,7 @@ class Settings(KafkaSettings):
         PositiveFloat,
         Field(allow_inf_nan=False),
         About(
-            (SERVER,),
+            (SERVER, WORKER),
             "a trainer that is not heard of for so long loses its runs to others, if there are any. It says every two "
             "seconds that it is there, so much less than 10 takes a busy one for lost",
         ),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from processors.base import Recorded
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 class Noting:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from processors.runners import chains
 from processors.runners.crew import Crew, Kind
 from producers.deciders.registry import stream_of
 from producers.identities import Producer, make_envelope
@@ -97,6 +98,19 @@ def test_an_assigned_chain_is_folded_from_its_first_record_and_acted_on_once_all
     heeded = [each.seq for each in desk.ledger.events("acme") if type(each.event) in Noting.events]
     assert told == heeded[: len(told)]
     assert makes.now("acme").settled <= 2
+
+
+def test_what_was_known_a_while_ago_is_not_acted_on(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that stood still has missed what others did: it reads first, however little it has to read."""
+    monkeypatch.setattr(chains, "FRESH_SECONDS", 0.0)
+    crew, name = desk.crew(makes := Makes()), desk.order("one")
+    crew.assign({"acme"})
+    eventually(lambda: name in makes.now("acme").orders)
+    crew.remind()
+    assert (makes.now("acme").settled, desk.failed()) == (0, [])
+    monkeypatch.undo()
+    crew.remind()
+    eventually(lambda: desk.failed() == [name])
 
 
 def test_what_is_recorded_later_is_taken_when_the_chain_is_woken(desk: Desk) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 TENANTS = ("acme", "globex", "initech", "umbrella")
 TENSORS = {"adapter/layer.lora_A.weight": np.ones((2, 8), dtype=np.float32)}
-SOON = 30.0
+SOON = 60.0
 
 
 @pytest.fixture
