@@ -25,6 +25,7 @@ from processors.runners.faust_app import LEAVING_SECONDS, make_app, work
 from processors.worker.kinds import kinds_of
 from producers import logs
 from producers.installation import Installation
+from producers.settings import read
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +39,7 @@ def main() -> int:
     harden_process()
     try:
         # Not asyncio.run, which would wait for threads that do what nobody waits for.
-        asyncio.new_event_loop().run_until_complete(_work(Installation.open(arguments.data_dir)))
+        asyncio.new_event_loop().run_until_complete(_work(arguments.data_dir))
     except TensorGuardError as error:
         log.exception("worker_failed", code=error.code, detail=str(error))
         return error.exit_code
@@ -48,12 +49,12 @@ def main() -> int:
     return 0
 
 
-async def _work(installation: Installation) -> None:
-    if installation.settings.embedded:
+async def _work(data_dir: Path) -> None:
+    if read(data_dir).settings.embedded:
         raise UsageError(
             "Workers are for a ledger on Kafka.", next_step="Set TG_LOG_URL, or let `tensorguard server` do their work."
         )
-    stop = asyncio.Event()
+    installation, stop = Installation.open(data_dir), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, _leave, stop)
     crew = await asyncio.to_thread(Crew, installation, installation.engine(), kinds_of(installation))

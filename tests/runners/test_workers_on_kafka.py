@@ -163,34 +163,42 @@ def uncommitted(ground: Ground, topic: str, key: bytes) -> bytes:
     return found
 
 
-def test_faust_wakes_a_chain_and_finds_new_ones(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def common(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    """A ledger for tests that keep to a tenant of their own."""
+    ground = Ground(tmp_path_factory.mktemp("common") / "data")
+    with ground.sequencing():
+        open_platform(ground)
+        yield ground
+    ground.close()
+
+
+def test_faust_wakes_a_chain_and_finds_new_ones(common: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faust_app, "REMIND_SECONDS", 600.0)  # So it is nobody else.
-    makes = Makes()
-    with ground.sequencing(), ground.working(makes):
-        shop = open_platform(ground)
-        eventually(lambda: "acme" in makes.made and makes.now("acme").settled > 0, "the chain")
+    with common.working(makes := Makes()):
+        eventually(lambda: "acme" in makes.made, "the chain that is there")
+        shop = open_tenant(common, "globex")
+        eventually(lambda: "globex" in makes.made and makes.now("globex").settled > 0, "the chain that is new")
         order = shop.order(shop.save(TENSORS))
-        eventually(lambda: ground.outcomes("acme")[order] == 1, "an outcome")
+        eventually(lambda: common.outcomes("globex")[order] == 1, "an outcome")
 
 
-def test_a_poisonous_event_stops_nobody(ground: Ground) -> None:
-    with ground.sequencing(), ground.working(Makes(Failing), Makes()):
-        shop = open_platform(ground)
+def test_a_poisonous_event_stops_nobody(common: Ground) -> None:
+    shop = open_tenant(common, "initech")
+    with common.working(Makes(Failing), Makes()):
         sealed = shop.save(TENSORS)
         orders = [shop.order(sealed) for _ in range(2)]
-        eventually(lambda: [ground.outcomes("acme")[each] for each in orders] == [1, 1], "an outcome for each order")
+        eventually(lambda: [common.outcomes("initech")[each] for each in orders] == [1, 1], "an outcome for each order")
 
 
-def test_workers_leave_no_topic_of_their_own(ground: Ground) -> None:
-    makes = Makes()
-    with ground.sequencing(), ground.working(makes):
-        open_platform(ground)
+def test_workers_leave_no_topic_of_their_own(common: Ground) -> None:
+    with common.working(makes := Makes()):
         eventually(lambda: "acme" in makes.made, "the chain")
-    consumer = Consumer(ground.config.consumer("test", reset="earliest"))
-    ours = {name for name in consumer.list_topics(timeout=SOON).topics if name.startswith(f"{ground.config.prefix}.")}
+    consumer = Consumer(common.config.consumer("test", reset="earliest"))
+    ours = {name for name in consumer.list_topics(timeout=SOON).topics if name.startswith(f"{common.config.prefix}.")}
     consumer.close()
-    fixed = {topic.name for topic in Topics(ground.config).fixed()}
-    assert ours == fixed | {Topics(ground.config).ledger(chain) for chain in ("platform", "acme")}
+    fixed = {topic.name for topic in Topics(common.config).fixed()}
+    assert ours == fixed | {Topics(common.config).ledger(chain) for chain in common.chains()}
 
 
 def test_a_worker_has_no_part_in_a_ledger_of_one_machine(tmp_path: Path) -> None:
