@@ -35,7 +35,7 @@ from processors.catalogue import size_of
 from processors.exchange.hub import Hub
 from processors.exchange.limits import ExchangeLimits
 from processors.exchange.server import listening as exchange_listening
-from processors.placement.dispatcher import Dispatcher
+from processors.placement.dispatcher import GATHER_SECONDS, Dispatcher
 from processors.placement.opening import local_roster
 from processors.runners.embedded import EmbeddedRunner
 from producers import logs
@@ -111,7 +111,8 @@ def _start_parts(stack: ExitStack, platform: Platform, hub: Hub, doors: Doors) -
     sequencer = Part("sequencer", Sequencer.of(installation, engine, observers=platform.observers).run, doors.fail)
     projector = Part("projector", platform.projector.run, doors.fail)
     hub.roster = roster = local_roster(installation.settings)
-    dispatcher = Dispatcher(roster, partial(size_of, installation))
+    gather = GATHER_SECONDS if installation.settings.trainers > 1 else 0.0
+    dispatcher = Dispatcher(roster, partial(size_of, installation), gather_seconds=gather)
     runner = Part("dispatcher", EmbeddedRunner(installation, engine, [dispatcher]).run, doors.fail)
     opened = threading.Event()
 

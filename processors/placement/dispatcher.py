@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from schemas.base import Event
 
 KIND = "GrantLease"
+GATHER_SECONDS = 1.0
+"""Trainers that start together are heard of within so long."""
 UNHEARD_SECONDS = 60.0
 """A grant that was not decided for so long is asked for again."""
 _MOST_DOUBLINGS = 6
@@ -59,7 +61,8 @@ class Dispatcher:
     """Grants leases on the runs of one chain, or of all.
 
     ``size_of`` gives the bytes of a base model (0: not known). Dispatchers of a process share their ``grants``: each
-    has to know what the others gave to a trainer a moment ago.
+    has to know what the others gave to a trainer a moment ago. Where there was nobody, the first trainer that comes is
+    not given all runs at once: for ``gather_seconds`` others may come.
     """
 
     name = "dispatcher"
@@ -73,6 +76,7 @@ class Dispatcher:
         chain: str | None = None,
         seconds: Callable[[], float] = time.monotonic,
         grants: Grants | None = None,
+        gather_seconds: float = 0.0,
     ) -> None:
         self._lock = threading.Lock()
         self._roster = roster
@@ -80,6 +84,8 @@ class Dispatcher:
         self._chain = chain
         self._seconds = seconds
         self._given = grants or Grants(seconds)
+        self._gather_seconds = gather_seconds
+        self._gathered: float | None = None
         self._runs: dict[Key, _Run] = {}
         self._asked: dict[Key, _Asked] = {}
 
@@ -128,15 +134,24 @@ class Dispatcher:
         """A grant for every run that no trainer holds that is there or may come back."""
         standings, now = self._roster.standings(), self._seconds()
         with self._lock:
-            return list(self._grants(standings, now)) if standings else ()
+            return list(self._grants(standings, now)) if self._have_gathered(standings, now) else ()
+
+    def _have_gathered(self, standings: Sequence[Standing], now: float) -> bool:
+        if not standings:
+            self._gathered = None
+            return False
+        if self._gathered is None:
+            self._gathered = now + self._gather_seconds
+        return now >= self._gathered
 
     def _grants(self, standings: Sequence[Standing], now: float) -> Iterator[Intent]:
         alive = {standing.worker for standing in standings}
+        staying = [standing for standing in standings if not standing.leaving]
         recent = self._given.recent()
         for key, run in self._runs.items():
             if self._wants(run.state, alive) and self._due(key, alive, now):
                 need = Need(run.base.hex(), self._size_of(run.base))
-                if worker := choose(standings, need, recent):
+                if worker := choose(staying, need, recent):
                     recent[grant := Grant(worker, need)] += 1
                     self._given.add(grant)
                     yield self._intent(key, run, grant, now)

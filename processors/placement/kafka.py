@@ -144,6 +144,8 @@ class KafkaRoster:
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- librdkafka's own errors are called so
                 self._caught_up.set()
+            else:
+                log.warning("roster_not_read", error=error.name())
             return
         worker, value = bytes(message.key() or b"").decode(errors="replace"), bytes(message.value() or b"")
         if value == _LEFT:

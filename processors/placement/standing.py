@@ -24,7 +24,8 @@ class Standing:
 
     ``since`` is when it began, in microseconds. ``bases`` maps the manifest digests (hex) of the base models in its
     memory to their bytes. ``memory`` is how many bytes it may use, 0 while it has not said so yet, and ``used`` how
-    many base models and adapters take. ``runs`` is how many runs it holds.
+    many base models and adapters take. ``runs`` is how many runs it holds. One that is ``leaving`` finishes what it is
+    at, and takes no more.
     """
 
     worker: str
@@ -33,6 +34,7 @@ class Standing:
     memory: int = 0
     used: int = 0
     runs: int = 0
+    leaving: bool = False
 
     @property
     def free(self) -> int:
@@ -54,7 +56,7 @@ class Standing:
             value = json.loads(data)
             bases = {_text(name): _count(size) for name, size in value["bases"].items()}
             numbers = {name: _count(value[name]) for name in ("since", "memory", "used", "runs")}
-            standing = cls(_text(value["worker"]), bases=bases, **numbers)
+            standing = cls(_text(value["worker"]), bases=bases, **numbers, leaving=_truth(value["leaving"]))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StandingError("A trainer's standing is malformed.") from error
         if len(bases) > MAX_BASES:
@@ -69,6 +71,12 @@ def worker_id(producer: Producer) -> str:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= MAX_WORKER:
+        raise TypeError
+    return value
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
         raise TypeError
     return value
 

@@ -9,7 +9,6 @@ import argparse
 import os
 import signal
 import sys
-import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from processors.placement.opening import kafka_roster
 from processors.placement.standing import Standing
 from processors.trainer.announcing import Announcements, ExchangeAnnouncer
 from processors.trainer.device import prepare
+from processors.trainer.ending import Ending
 from processors.trainer.settings import Settings
 from processors.trainer.suspects import FOLDER, Suspects
 from processors.trainer.worker import Worker
@@ -35,25 +35,22 @@ def main() -> int:
     """Run the worker as the arguments say; the exit code."""
     arguments = _arguments()
     logs.configure()
-    stop = threading.Event()
     # Ctrl-C reaches every process of the terminal; the parent decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    ending = Ending()
     suspects = Suspects(arguments.data_dir / "run" / FOLDER)
     try:
         channel = TrainerClient(arguments.data_dir, arguments.worker_id, on_close=lambda: _hub_gone(suspects))
         harden_process()
         installation = Installation.open(arguments.data_dir)
-        _train(installation, channel, arguments.worker_id, stop, suspects)
+        _train(installation, channel, arguments.worker_id, ending, suspects)
     except TensorGuardError as error:
         structlog.get_logger(__name__).error("trainer_failed", code=error.code, detail=str(error))
         return error.exit_code
     return 0
 
 
-def _train(
-    installation: Installation, channel: TrainerClient, worker: str, stop: threading.Event, suspects: Suspects
-) -> None:
+def _train(installation: Installation, channel: TrainerClient, worker: str, ending: Ending, suspects: Suspects) -> None:
     settings = Settings.of(installation.settings)
     prepare(settings.compute)
     standing = Standing(worker, installation.clock(), memory=settings.memory)
@@ -62,11 +59,12 @@ def _train(
         closing(kafka_roster(installation.settings) or ExchangeAnnouncer(channel)) as announcer,
         Announcements(announcer, standing) as announcements,
     ):
+        ending.then(announcements.leaving)
         Worker(
             installation,
             channel,
             worker,
-            stop,
+            ending.stop,
             settings,
             tracing=tracing,
             suspects=suspects,

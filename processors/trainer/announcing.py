@@ -6,6 +6,7 @@ The thread that executes notes how the trainer stands; only when its whole proce
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 import structlog
@@ -45,6 +46,7 @@ class Announcements:
     def __init__(self, announcer: Announcer, standing: Standing, seconds: float = ANNOUNCE_SECONDS) -> None:
         self._announcer = announcer
         self._standing = standing
+        self._leaving = False
         self._seconds = seconds
         self._wake = threading.Event()
         self._over = threading.Event()
@@ -67,9 +69,15 @@ class Announcements:
 
     def note(self, standing: Standing) -> None:
         """The trainer stands so; it is said at once if that is new."""
+        standing = replace(standing, leaving=self._leaving)
         if standing != self._standing:
             self._standing = standing
             self._wake.set()
+
+    def leaving(self) -> None:
+        """The trainer ends as soon as it can, and wants no more runs; any thread may say so."""
+        self._leaving = True
+        self.note(self._standing)
 
     def _run(self) -> None:
         while not self._over.is_set():

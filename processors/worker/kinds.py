@@ -10,7 +10,7 @@ from processors.exporter.exporter import Exporter
 from processors.exporter.workbench import Workbench as ExportBench
 from processors.packager.packager import Packager
 from processors.packager.workbench import Workbench
-from processors.placement.dispatcher import Dispatcher
+from processors.placement.dispatcher import GATHER_SECONDS, Dispatcher
 from processors.placement.grants import Grants
 from processors.placement.kafka import KafkaRoster
 from processors.retention import Retention
@@ -32,10 +32,11 @@ def kinds_of(installation: Installation) -> list[Kind]:
     settings = installation.settings
     packages, exports = Workbench.of(installation), ExportBench.of(installation)
     roster, size = KafkaRoster(kafka_config(settings), settings.lease_seconds), partial(size_of, installation)
-    grants = Grants()
+    gather = GATHER_SECONDS if settings.trainers > 1 else 0.0
+    dispatcher = partial(Dispatcher, roster, size, grants=Grants(), gather_seconds=gather)
     packaging, exporting = (in_turn(installation.data_dir, kind.name) for kind in (Packager, Exporter))
     return [
-        Kind(Dispatcher.name, Dispatcher.role, lambda chain: Dispatcher(roster, size, chain, grants=grants), threads=2),
+        Kind(Dispatcher.name, Dispatcher.role, dispatcher, threads=2),
         Kind(Retention.name, Retention.role, Retention.maker(installation), threads=2),
         Kind(Packager.name, Packager.role, lambda _: Packager(packages, packaging)),
         Kind(Exporter.name, Exporter.role, lambda _: Exporter(exports, exporting)),

@@ -236,7 +236,10 @@ class Settings(KafkaSettings):
     ] = 1
     trainers: Annotated[
         PositiveInt,
-        About((SERVER, TRAINER), "how many trainers a server starts. Runs are placed on them by base model and memory"),
+        About(
+            (SERVER, TRAINER, WORKER),
+            "how many trainers a server starts. Runs are placed on them by base model and memory",
+        ),
     ] = 1
     trainer_memory_bytes: Annotated[
         PositiveInt | None,

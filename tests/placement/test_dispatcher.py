@@ -127,6 +127,39 @@ def test_a_silent_trainer_keeps_its_runs_until_it_is_lost_and_gets_none_meanwhil
     assert ledger.leases()[3:] == [("c", "w1", 1)]
 
 
+def test_a_trainer_that_is_leaving_keeps_its_runs_until_it_is_gone_and_gets_none(ledger: InlineLedger) -> None:
+    roster = LocalRoster()
+    runner = ledger.runner(Dispatcher(roster))
+    ledger.create_run("a")
+    roster.announce(Standing("w1"))
+    ledger.drain(runner)
+    roster.announce(Standing("w1", leaving=True))
+    ledger.create_run("b")
+    ledger.drain(runner)
+    roster.announce(Standing("w2", leaving=True))
+    roster.leave("w1")
+    ledger.drain(runner)
+    assert ledger.leases() == [("a", "w1", 1)]
+    roster.announce(Standing("w3"))
+    ledger.drain(runner)
+    assert sorted(ledger.leases()) == [("a", "w1", 1), ("a", "w3", 2), ("b", "w3", 1)]
+
+
+def test_the_first_trainer_that_comes_is_not_given_all_runs(ledger: InlineLedger) -> None:
+    seconds, roster = [0.0], LocalRoster(3600.0)
+    runner = ledger.runner(Dispatcher(roster, seconds=lambda: seconds[0], gather_seconds=1.0))
+    for run_id in ("a", "b"):
+        ledger.create_run(run_id)
+    for at, worker in ((0.0, "w1"), (0.5, "w2")):
+        seconds[0] = at
+        roster.announce(Standing(worker))
+        ledger.drain(runner)
+    assert ledger.leases() == []
+    seconds[0] = 1.0
+    ledger.drain(runner)
+    assert sorted(ledger.leases()) == [("a", "w1", 1), ("b", "w2", 1)]
+
+
 def test_runs_are_spread_also_before_their_trainers_show_them(ledger: InlineLedger) -> None:
     for number in range(6):
         ledger.create_run(f"r{number}")

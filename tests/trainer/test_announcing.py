@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -45,6 +48,36 @@ def test_a_trainer_speaks_again_and_again_and_at_once_when_it_changes() -> None:
         announcements.note(Standing("w1", runs=2))
         assert roster.heard.acquire(timeout=PATIENCE)
         assert roster.standings() == [Standing("w1", runs=2)]
+
+
+def test_a_trainer_that_is_to_end_says_so_at_once_and_whatever_it_notes_then() -> None:
+    roster = Listening()
+    with Announcements(roster, Standing("w1"), seconds=1e6) as announcements:
+        assert roster.heard.acquire(timeout=PATIENCE)
+        announcements.leaving()
+        assert roster.heard.acquire(timeout=PATIENCE)
+        announcements.note(Standing("w1", runs=2))
+        assert roster.heard.acquire(timeout=PATIENCE)
+        assert roster.standings() == [Standing("w1", runs=2, leaving=True)]
+
+
+ENDING = """
+import hashlib
+from processors.trainer.ending import Ending
+
+Ending().then(lambda: print("told", flush=True))
+print("ready", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"", b"", (1 << 31) - 1)  # for minutes, in which no handler of Python's runs
+"""
+
+
+def test_a_trainer_hears_that_it_is_to_end_while_it_computes() -> None:
+    with subprocess.Popen([sys.executable, "-c", ENDING], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "told\n"
+        process.kill()
 
 
 def test_who_is_not_heard_goes_on_speaking() -> None:

@@ -1,0 +1,70 @@
+"""What the seats of trainers say to the roster: who starts, who died, and who sat there when the server was killed."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from api.seats import TrainerSeats
+from processors.exchange.hub import Hub
+from processors.placement.roster import LocalRoster
+from producers.installation import Installation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from api.children import Child
+
+
+@pytest.fixture
+def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
+    monkeypatch.setenv("TG_TRAINERS", "2")
+    monkeypatch.setenv("TG_TRAINER_MEMORY_BYTES", "1000")
+    with closing(Installation.open(tmp_path / "data")) as opened:
+        yield opened
+
+
+def workers(roster: LocalRoster) -> list[str]:
+    return [standing.worker for standing in roster.standings()]
+
+
+def live(child: Child) -> None:
+    """A trainer is started and killed."""
+    process = child.start()
+    process.kill()
+    process.wait(30)
+
+
+def test_a_trainer_is_on_the_roster_from_its_start_to_its_death_and_each_one_is_another(
+    installation: Installation,
+) -> None:
+    roster = LocalRoster()
+    with closing(TrainerSeats(installation, roster)) as seats:
+        one, other = seats.children()
+        assert [one.name, other.name] == ["trainer-0", "trainer-1"]
+        live(one)
+        live(other)
+        first, second = workers(roster)
+        assert [standing.memory for standing in roster.standings()] == [1000, 1000]
+        one.ended()
+        assert len(workers(roster)) == 1
+        live(one)
+        assert len({first, second, *workers(roster)}) == 3
+        assert not seats.ready(Hub())
+
+
+def test_who_takes_a_seat_knows_that_the_one_who_had_it_is_gone(installation: Installation) -> None:
+    before, after = LocalRoster(), LocalRoster()
+    with closing(TrainerSeats(installation, before)) as seats:
+        live(seats.children()[0])
+        with closing(TrainerSeats(installation, after)) as elsewhere:
+            live(elsewhere.children()[0])
+            assert workers(before) != workers(after)
+    [gone] = workers(before)
+    after.announce(before.standings()[0])
+    with closing(TrainerSeats(installation, after)) as again:
+        live(again.children()[0])
+    assert gone not in workers(after)
