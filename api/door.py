@@ -13,6 +13,7 @@ import sys
 import threading
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from api.observability.standing import Processes
 from api.part import Part
 from api.platform import Platform
 from api.serving import Doors, end_on_signals, inherited, leave, listening, uvicorn_config
+from api.sweeping import keep_sweeping
 from api.tls import tls_files
 from processors.exchange.door import DoorClient
 from processors.placement.dispatcher import Dispatcher
@@ -107,6 +109,7 @@ def _start_parts(stack: ExitStack, platform: Platform, exchange: DoorClient, doo
     for part in (
         Part("projector", platform.projector.run, doors.fail),
         Part("opening", open_platform_chain, doors.fail),
+        Part("sweeping", partial(keep_sweeping, platform), doors.fail),
     ):
         stack.enter_context(part.running())
     data_dir, partitions = platform.installation.data_dir, platform.installation.settings.intake_partitions

@@ -30,6 +30,7 @@ from api.roles import check_embedded
 from api.roll import announced
 from api.seats import TrainerSeats
 from api.serving import Doors, end_on_signals, listening, url_of, uvicorn_config
+from api.sweeping import keep_sweeping
 from api.tls import tls_files
 from processors.catalogue import size_of
 from processors.exchange.hub import Hub
@@ -126,7 +127,9 @@ def _start_parts(stack: ExitStack, platform: Platform, hub: Hub, doors: Doors) -
         EmbeddedRunner(installation, engine, [platform.retention()]).run(stop)
 
     retention = Part("retention", retain, doors.fail)
-    for part in (sequencer, projector, Part("opening", open_platform_chain, doors.fail), runner, retention):
+    opening = Part("opening", open_platform_chain, doors.fail)
+    sweeping = Part("sweeping", partial(keep_sweeping, platform), doors.fail)
+    for part in (sequencer, projector, opening, runner, retention, sweeping):
         stack.enter_context(part.running())
     seats = TrainerSeats(installation, roster)
     stack.callback(seats.close)

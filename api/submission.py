@@ -134,11 +134,19 @@ class Submission:
             tenant, name = asked.caller.tenant, sealed.name or attempt.command_id.hex()
             reply = earlier
             if reply is None:
-                command = command_for(self._vault.put(tenant, name, sealed.metadata))
+                kept = self._vault.get(tenant, name) if attempt.repeatable else {}
+                if kept and kept != sealed.metadata:
+                    raise _key_reused()
+                seal = self._vault.commitment_to if kept else self._vault.put
+                command = command_for(seal(tenant, name, sealed.metadata))
                 self._memory.put(attempt.command_id, Remembered(asked.body_digest))
                 reply = self._submit(attempt, command)
-                if reply.outcome == REJECTED and sealed.metadata:
+                # An id that was used longer ago than replies are kept is told what was decided then.
+                other = known is None and reply.body_digest != _digest(command)
+                if sealed.metadata and not kept and (other or reply.outcome == REJECTED):
                     self._vault.drop(tenant, name)
+                if other:
+                    raise _key_reused()
             else:
                 command = command_for(self._vault.commitment_to(tenant, name, sealed.metadata))
                 other = reply.outcome == ACCEPTED and self._vault.get(tenant, name) != sealed.metadata

@@ -132,9 +132,13 @@ class Views:
         with self._asking() as session:
             return {kind: count for kind, count in session.execute(query)}  # noqa: C416 -- rows are no pairs to dict()
 
-    def pending_ids(self, chain: str) -> set[str]:
-        """The operations of a chain that have no outcome yet."""
-        query = select(Operation.operation_id).where(Operation.chain == chain, Operation.status == "pending")
+    def pending_ids(self, chain: str | None = None) -> set[str]:
+        """The operations of a chain (None: of all) that have no outcome yet."""
+        query = select(Operation.operation_id)
+        if chain is None:
+            query = query.where(_PENDING)
+        else:
+            query = query.where(Operation.chain == chain, Operation.status == "pending")
         with self._asking() as session:
             return set(session.scalars(query))
 

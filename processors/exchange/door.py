@@ -11,12 +11,13 @@ import structlog
 from processors.exchange.address import connected
 from processors.exchange.connection import Connection
 from processors.exchange.errors import ExchangeAwayError, ExchangeError, ExchangeFullError
+from processors.exchange.limits import ID_BYTES
 from processors.exchange.measured import Histogram
 from processors.exchange.port import Figures
 from processors.exchange.readers import RemoteReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from processors.exchange.frames import Header
@@ -59,6 +60,11 @@ class DoorClient:
     def drop_input(self, operation_id: bytes) -> None:
         """Forget an operation's input, if it is there, for good: its salt alone stays known for a while."""
         self._ask("drop_input", operation_id)
+
+    def inputs_older_than(self, seconds: float) -> Sequence[bytes]:
+        """The operations whose inputs have been there for longer, the oldest first."""
+        _, body = _checked(self._current().ask({"op": "inputs_older_than", "seconds": seconds}))
+        return [body[at : at + ID_BYTES] for at in range(0, len(body), ID_BYTES)]
 
     def salt(self, operation_id: bytes) -> bytes | None:
         """The salt of an input that is or was there, as long as it is remembered."""

@@ -103,11 +103,19 @@ def unpack(body: bytes) -> Iterator[bytes]:
         yield body[at - size : at]
 
 
+def send_within(end: socket.socket, seconds: float) -> None:
+    """Let a send fail that nobody takes anything of for so many seconds."""
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(seconds))
+
+
 def _wait_at_most(end: socket.socket, seconds: float) -> None:
     """Bound each receive, and no send; 0 for no bound."""
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
+
+
+def _timeval(seconds: float) -> bytes:
     whole = int(seconds)
-    bound = struct.pack("ll", whole, int((seconds - whole) * 1e6))
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, bound)
+    return struct.pack("ll", whole, int((seconds - whole) * 1e6))
 
 
 def _exactly(end: socket.socket, size: int) -> bytes:

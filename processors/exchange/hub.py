@@ -17,7 +17,7 @@ from processors.exchange.port import Figures
 from processors.exchange.streams import Streams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from processors.exchange.streams import LocalReader
 
@@ -56,6 +56,7 @@ class Hub:
         self._clock = clock
         self._changed = threading.Condition()
         self._inputs: dict[bytes, bytes] = {}
+        self._put_at: dict[bytes, float] = {}
         self._input_bytes = 0
         self._salts: OrderedDict[bytes, bytes] = OrderedDict()
         self._results: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
@@ -81,6 +82,7 @@ class Hub:
             if len(data) > self.limits.one_input_bytes or total > self.limits.input_bytes:
                 raise ExchangeFullError("The inputs that wait in memory leave no room for this one.")
             self._inputs[operation_id] = data
+            self._put_at[operation_id] = self._clock()
             self._input_bytes = total
 
     def input(self, operation_id: bytes) -> bytes | None:
@@ -96,11 +98,18 @@ class Hub:
         """Forget an operation's input, if it is here, for good: its salt alone stays known for a while."""
         with self._changed:
             data = self._inputs.pop(operation_id, None)
+            self._put_at.pop(operation_id, None)
             if data is not None:
                 self._input_bytes -= len(data)
                 self._salts[operation_id] = data[:SALT_BYTES]
             while len(self._salts) > self.limits.salts:
                 self._salts.popitem(last=False)
+
+    def inputs_older_than(self, seconds: float) -> Sequence[bytes]:
+        """The operations whose inputs have been here for longer, the oldest first."""
+        with self._changed:
+            before = self._clock() - seconds
+            return sorted((each for each, at in self._put_at.items() if at < before), key=self._put_at.__getitem__)
 
     def salt(self, operation_id: bytes) -> bytes | None:
         """The salt of an input that is or was here, as long as it is remembered."""

@@ -10,7 +10,7 @@ from tensorguard.commitment import SALT_BYTES
 from processors.exchange.measured import Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 
 def pack_input(salt: bytes, canonical: bytes) -> bytes:
@@ -95,6 +95,9 @@ class Exchange(Protocol):
 
     def drop_input(self, operation_id: bytes) -> None:
         """Forget an operation's input, if it is here, for good: its salt alone stays known for a while."""
+
+    def inputs_older_than(self, seconds: float) -> Sequence[bytes]:
+        """The operations whose inputs have been here for longer, the oldest first."""
 
     def salt(self, operation_id: bytes) -> bytes | None:
         """The salt of an input that is or was here, as long as it is remembered."""

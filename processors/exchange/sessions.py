@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from processors.exchange.errors import ExchangeError, ExchangeFullError
-from processors.exchange.frames import pack, send
-from processors.exchange.limits import MAX_ANSWER_BYTES, MAX_FRAME_BYTES
+from processors.exchange.frames import pack, send, send_within
+from processors.exchange.limits import ID_BYTES, MAX_ANSWER_BYTES, MAX_FRAME_BYTES
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Mapping
 
     from processors.exchange.frames import Header
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from processors.exchange.streams import LocalReader
 
 Answer = tuple[dict[str, Any], bytes]
-_ID_BYTES = 16
 _OK: Answer = ({"ok": True}, b"")
 _FULL: Answer = ({"error": "full"}, b"")
 
@@ -135,6 +135,7 @@ class DoorSession(Session):
 
     def __init__(self, hub: Hub, end: socket.socket) -> None:
         super().__init__(hub, end)
+        send_within(end, hub.limits.deaf_seconds)
         self._changed = threading.Condition()
         self._readers: dict[int, LocalReader] = {}
         self._news: set[int] = set()
@@ -154,10 +155,11 @@ class DoorSession(Session):
 
     def _of(self, header: Header, body: bytes) -> Answer | None:
         match header["op"]:
-            case "salt":
-                return _found(self._hub.salt(_id(header)))
-            case "result":
-                return _found(self._hub.result(_id(header)))
+            case "salt" | "result":
+                find = self._hub.salt if header["op"] == "salt" else self._hub.result
+                return _found(find(_id(header)))
+            case "inputs_older_than":
+                return {"ok": True}, b"".join(self._hub.inputs_older_than(float(header["seconds"])))
             case "figures":
                 return {"ok": True}, json.dumps(asdict(self._hub.figures())).encode()
             case "listen":
@@ -197,7 +199,8 @@ class DoorSession(Session):
             while (number := self._next()) is not None:
                 self._tell_of(number)
         except OSError:
-            return  # the thread that takes frames notices as well
+            with suppress(OSError):
+                self._end.shutdown(socket.SHUT_RDWR)  # so that the thread that takes frames notices as well
 
     def _next(self) -> int | None:
         """A reader with news, waiting for one; None at the end."""
@@ -223,7 +226,7 @@ class DoorSession(Session):
 
 def _id(header: Header) -> bytes:
     found = bytes.fromhex(header["id"])
-    if len(found) != _ID_BYTES:
+    if len(found) != ID_BYTES:
         raise ExchangeError("What is asked for has no operation's id.")
     return found
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -111,6 +112,25 @@ def test_a_restarted_server_knows_its_repeats_from_the_ledger(data_dir: Path, na
         assert again[identity] == first[identity]
         answer = doors.call("POST", path, json=other, headers=KEY, key=key)
         assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+
+
+@pytest.mark.parametrize("name", [name for name in BODIES if name != "forward_backward"])
+def test_a_repeat_is_known_by_the_ledger_when_its_reply_is_forgotten(data_dir: Path, name: str) -> None:
+    operation, body, other = BODIES[name]
+    with open_doors(data_dir) as doors:
+        path = f"{RUNS}/{doors.create()}{operation}" if operation else RUNS
+        key, first = doors.key, doors.post(path, body, headers=KEY)
+    with sqlite3.connect(data_dir / "ledger.db") as db:
+        db.execute("DELETE FROM replies")
+    with open_doors(data_dir) as doors:
+        answer = doors.call("POST", path, json=other, headers=KEY, key=key)
+        assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+    with sqlite3.connect(data_dir / "ledger.db") as db:
+        db.execute("DELETE FROM replies")
+    with open_doors(data_dir) as doors:
+        size = records(doors)
+        assert doors.post(path, body, headers=KEY, key=key) == first
+        assert records(doors) == size
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
 from structlog.testing import capture_logs
 
-from producers.engines.errors import FencedError, UnreachableError
+from producers.engines.errors import EngineError, FencedError, UnreachableError
 from producers.engines.kafka import KafkaConfig, KafkaEngine, ends, topics
 from producers.engines.kafka.errors import (
     BrokerError,
@@ -140,3 +143,44 @@ def test_a_start_without_a_broker_says_so_at_once_and_ends_soon(monkeypatch: pyt
     with capture_logs() as logged, pytest.raises(BrokerError, match="TG_LOG_URL"):
         KafkaEngine(KafkaConfig("127.0.0.1:1"))
     assert (logged[0]["event"], logged[0]["servers"]) == ("kafka_awaited", "127.0.0.1:1")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_writer_gets_through_kills_and_pauses_at_any_moment(own: Broker, kafka: Kafka, seed: int) -> None:
+    random, done = Random(seed), threading.Event()
+
+    def disturb() -> None:
+        for _ in range(6):
+            done.wait(random.uniform(0.0, 3.0))
+            if random.random() < 0.5:
+                own.stop()
+                done.wait(random.uniform(0.0, 3.0))
+                own.start()
+            else:
+                own.signal(signal.SIGSTOP)
+                done.wait(random.uniform(0.1, 8.0))
+                own.signal(signal.SIGCONT)
+        done.set()
+
+    def write() -> int:
+        """What a sequencer does whose supervisor starts it again; how many records were acknowledged in the end."""
+        size = 0
+        while not (done.is_set() and size):
+            with suppress(EngineError):
+                engine = kafka.open(transaction_timeout_ms="5000")
+                epoch = engine.open_epoch()
+                size = engine.size("acme")
+                while True:
+                    engine.commit(Commit(epoch, [Append("acme", size, numbered(size, 1))], [reply(size)]))
+                    size += 1
+                    if done.is_set():
+                        break
+        return size
+
+    with ThreadPoolExecutor(2) as pool:
+        disturbing, writing = pool.submit(disturb), pool.submit(write)
+        disturbing.result(600)
+        size = writing.result(120)
+    assert list(kafka.open().read("acme", 0, size + 1)) == numbered(0, size)

@@ -104,6 +104,16 @@ def test_an_input_that_was_dropped_does_not_come_back(opened: Opened) -> None:
     assert opened.exchange.figures().input_bytes == 0
 
 
+def test_inputs_are_listed_that_lie_there_for_long(opened: Opened) -> None:
+    for operation_id in (TWO, ONE, THREE):
+        opened.exchange.put_input(operation_id, b"x")
+        opened.now[0] += 10
+    opened.exchange.drop_input(TWO)
+    assert list(opened.exchange.inputs_older_than(15)) == [ONE]
+    assert list(opened.exchange.inputs_older_than(5)) == [ONE, THREE]
+    assert list(opened.exchange.inputs_older_than(50)) == []
+
+
 def test_a_salt_is_known_longer_than_its_input(opened: Opened) -> None:
     for operation_id in (ONE, TWO, THREE):
         opened.exchange.put_input(operation_id, pack_input(operation_id * 2, b"canonical"))

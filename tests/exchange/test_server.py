@@ -181,6 +181,23 @@ def test_who_does_not_read_what_it_listens_to_holds_up_neither_trainer_nor_other
     deaf.close()
 
 
+def test_who_does_not_read_for_long_is_disconnected_and_nothing_is_kept_for_it(tmp_path: Path) -> None:
+    hub = Hub(ExchangeLimits(deaf_seconds=0.1))
+    with listening(hub, tmp_path):
+        deaf = said(tmp_path, DOOR)
+        send(deaf, {"op": "listen", "id": ONE.hex(), "reader": 0})
+        trainer = TrainerClient(tmp_path, "worker")
+        with hub.stream_reader(ONE) as reader:
+            stream = reader.stream
+            while len(stream.readers) < 2:
+                trainer.ready()
+            while len(stream.readers) > 1:
+                trainer.stream(ONE, bytes(500_000))
+                trainer.ready()
+        trainer.close()
+        assert closed(deaf)
+
+
 def test_a_door_may_not_listen_to_everything(hub: Hub, tmp_path: Path) -> None:
     with DoorClient(tmp_path) as client:
         assert client.wait_connected(PATIENCE)
