@@ -1,7 +1,8 @@
 """A time limit for calls of librdkafka that outstay their own.
 
-Seen of ``send_offsets_to_transaction`` when a broker was killed and came back: it never returned, whatever limit it was
-given, and with it hung the writer, whoever waited for a decision, and the end of the process.
+Seen of a call that belongs to a transaction when its broker was killed and came back: it never returned, whatever limit
+it was given, and with it hung the writer, whoever waited for a decision, and the end of the process. A writer that has
+failed gives its transaction up by such a call, and must not hang in it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def within(seconds: float, call: Callable[[], object]) -> None:
     try:
         done.result(seconds + _GRACE_SECONDS)
     except TimeoutError:
-        raise CommitLostError("Kafka did not take a transaction's position in time.") from None
+        raise CommitLostError("Kafka did not end a transaction in time.") from None
 
 
 def _run(call: Callable[[], object], done: Future[None]) -> None:

@@ -127,6 +127,7 @@ class TopicMaker:
 
     def _listed(self) -> dict[str, TopicMetadata]:
         """All topics; while no broker answers, an operator is told so at once."""
+        self._said = None
         try:
             return self.admin.list_topics(timeout=min(_FIRST_SECONDS, _CONNECT_SECONDS)).topics
         except KafkaException as error:

@@ -194,8 +194,9 @@ class Writer:
         topic = self._topics.ledger(append.chain)
 
         def first(error: KafkaError | None, message: Message) -> None:
-            if error is None:
-                offsets[append.chain] = int(message.offset() or 0)
+            # One that had arrived before its acknowledgement was lost may come without its place.
+            if error is None and (offset := message.offset()) is not None and offset >= 0:
+                offsets[append.chain] = offset
 
         for number, record in enumerate(append.records):
             key, value = str(append.expected_size + number).encode(), self._framer.frame(record)
