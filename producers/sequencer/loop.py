@@ -298,7 +298,8 @@ class Sequencer:
                 self._folds.setdefault(chain, ChainFold(chain)).adopt(draft)
         self._memory.add(batch.replies.values())
         tell(self._observers, Round(batch.decided, batch.began, time.time_ns()))
-        self._snapshots.take(self._folds.values(), lambda fold: max(self._limits.snapshot_every, len(fold.streams)))
+        grown = [self._folds[chain] for chain in batch.drafts if chain in self._folds]
+        self._snapshots.take(grown, lambda fold: max(self._limits.snapshot_every, len(fold.streams)))
 
     def close(self) -> None:
         """Leave snapshots behind, so that the next start folds little."""

@@ -126,10 +126,12 @@ class Records:
             BrokerError: Kafka cannot be reached.
         """
         with self._lock, typed_errors("reading chains"):
+            if self._held() > _ALL_BYTES // 2:
+                return  # Others would have to give way to what is not asked for yet.
             places = [(stream, offset) for stream, offset in self._ahead(starts) if offset is not None]
             for stream, _ in places:
                 stream.clear()
-                stream.ended, stream.assigned = False, True
+                stream.ended, stream.assigned, stream.read_at = False, True, time.monotonic()
             if places:
                 self._opened().incremental_assign([self._place(stream, offset) for stream, offset in places])
 
@@ -291,9 +293,12 @@ class Records:
         stream.index.note(int(key), offset)
         stream.add(int(key), record)
 
+    def _held(self) -> int:
+        return sum(stream.held for stream in self._streams.values())
+
     def _bound(self) -> None:
         """Forget the windows of those chains that were read longest ago, when all together hold too much."""
-        held = sum(stream.held for stream in self._streams.values())
+        held = self._held()
         for stream in sorted(self._streams.values(), key=lambda stream: stream.read_at):
             if held <= _ALL_BYTES:
                 return
