@@ -29,6 +29,7 @@ _ALL_BYTES = 64 << 20
 _POLL_SECONDS = 0.1
 _SECONDS = 30.0
 _GONE_SECONDS = 3.0
+_SILENT_SECONDS = 5.0
 
 
 @dataclass
@@ -165,6 +166,7 @@ class Records:
     def _collect(self, stream: _Stream, start: int, end: int, size: int) -> list[bytes]:
         found: list[bytes] = []
         deadline, looked_again = time.monotonic() + _SECONDS, False
+        silent_until = time.monotonic() + _SILENT_SECONDS
         if not stream.has(start):
             stream.fault = None
         while start + len(found) < end:
@@ -173,12 +175,18 @@ class Records:
                 found += islice(stream.window, wanted - stream.first, end - stream.first)
                 stream.trim()
                 deadline = time.monotonic() + _SECONDS
+                silent_until = time.monotonic() + _SILENT_SECONDS
                 continue
             if stream.fault is not None:
                 if looked_again:
                     raise stream.fault
                 # What the consumer still held from an earlier place would look wrong as well: look once more.
                 looked_again, stream.fault = True, None
+                stream.clear()
+            if time.monotonic() > silent_until:
+                # After an outage a consumer may have stopped without a word: have it begin anew.
+                silent_until = time.monotonic() + _SILENT_SECONDS
+                self._unassign(stream)
                 stream.clear()
             if not self._brings(stream, wanted):
                 self._seek(stream, wanted, size, deadline)
