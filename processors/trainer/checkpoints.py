@@ -155,24 +155,29 @@ class Checkpoints:
         finally:
             wipe(plaintext)
 
-    def stored(self, *, unfinished: bool = False) -> dict[tuple[str, str], list[bytes]]:
-        """What lies in the store, by tenant and run, whether or not the ledger has heard of it.
+    def stored(self) -> tuple[dict[tuple[str, str], list[bytes]], list[tuple[str, bytes]]]:
+        """What lies in the store, by tenant and run, whether or not the ledger has heard of it; and what is unfinished.
 
-        Nothing of this is verified: it says what may be an orphan, not what may be loaded. ``unfinished``: nobody else
-        saves anything, so what is not finished never will be, and is removed.
+        Nothing of this is verified: it says what may be an orphan, not what may be loaded.
         """
         found: dict[tuple[str, str], list[bytes]] = {}
+        unfinished = []
         names = set(self._store.list())
         for folder in sorted({name.rpartition("/")[0] for name in names}):
             tenant, _, artifact = folder.partition("/")
             if not _ARTIFACT.fullmatch(artifact):
                 continue
             if f"{folder}/{MANIFEST}" not in names:
-                if unfinished:
-                    self.delete(tenant, bytes.fromhex(artifact))
+                unfinished.append((tenant, bytes.fromhex(artifact)))
             elif run_id := self._run_of(f"{folder}/{MANIFEST}"):
                 found.setdefault((tenant, run_id), []).append(bytes.fromhex(artifact))
-        return found
+        return found, unfinished
+
+    def remove_unfinished(self, artifacts: Iterable[tuple[str, bytes]]) -> None:
+        """Remove what was not finished when it was listed, and is not now. Whoever wrote it must be gone by now."""
+        for tenant, artifact_id in artifacts:
+            if not self._store.exists(f"{artifact_prefix(tenant, artifact_id.hex())}/{MANIFEST}"):
+                self.delete(tenant, artifact_id)
 
     def _run_of(self, name: str) -> str | None:
         with self._store.open(name) as file:

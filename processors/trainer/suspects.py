@@ -14,15 +14,17 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from producers.locks import FileLock, is_locked, locked
+import structlog
+
+from producers.locks import FileLock, is_locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
 FOLDER = "trainers"
@@ -30,10 +32,13 @@ MOST_DEATHS = 3
 """At so many deaths an operation is no longer executed."""
 REMEMBERED = 64
 REMEMBERED_LONELY = 4096
+_TRIES = 40
+_PAUSE_SECONDS = 0.05
 _EXECUTING = ".executing"
 _LOCK = ".lock"
 _ID_BYTES = 16
 _COUNT_BYTES = 4
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +67,8 @@ class Suspects:
         self._path = folder / "suspects.json"
         self._seen: tuple[int, int, int] | None = None
         self._known = _Known()
-        with self._together():
-            self._survey()
-            self._slot, self._file = self._take_slot()
+        self.survey()
+        self._slot, self._file = self._take_slot()
 
     def _take_slot(self) -> tuple[FileLock, int]:
         slots = (FileLock(self._folder / f"{number}{_LOCK}") for number in itertools.count())
@@ -73,25 +77,31 @@ class Suspects:
 
     def survey(self) -> None:
         """Learn what other trainers died of."""
-        with self._together():
-            self._survey()
+        with self._remembering():
+            for path in sorted(self._folder.glob(f"*{_EXECUTING}")):
+                if not is_locked(path.with_suffix(_LOCK)) and (left := _under_way(path.read_bytes())):
+                    self._remember(self._newest().after(left))
+                    path.write_bytes(bytes(_COUNT_BYTES))
+
+    def only(self) -> bool:
+        """Whether no other trainer lives."""
+        return len([path for path in self._folder.glob(f"[0-9]*{_LOCK}") if is_locked(path)]) == 1
 
     @contextmanager
-    def nobody_else(self) -> Iterator[bool]:
-        """Whether no other trainer lives; none is born within the block."""
-        with self._together():
-            yield len([path for path in self._folder.glob(f"[0-9]*{_LOCK}") if is_locked(path)]) == 1
+    def _remembering(self) -> Iterator[None]:
+        """Change what is known, one trainer at a time. That it cannot be written down keeps nobody from his work.
 
-    def _together(self) -> AbstractContextManager[None]:
-        return locked(self._folder / "all.lock")
-
-    def _survey(self) -> None:
-        known = self._newest()
-        for path in sorted(self._folder.glob(f"*{_EXECUTING}")):
-            if not is_locked(path.with_suffix(_LOCK)) and (left := _under_way(path.read_bytes())):
-                known = known.after(left)
-                self._remember(known)
-                path.write_bytes(bytes(_COUNT_BYTES))
+        Nor does another one that stands still in the midst of it.
+        """
+        lock, tries = FileLock(self._folder / "all.lock"), _TRIES
+        try:
+            while not lock.try_acquire() and (tries := tries - 1):
+                time.sleep(_PAUSE_SECONDS)
+            yield
+        except OSError as error:
+            log.warning("suspects_not_written", error=type(error).__name__)
+        finally:
+            lock.release()
 
     def _newest(self) -> _Known:
         """What all trainers know."""
@@ -104,6 +114,7 @@ class Suspects:
         return self._known
 
     def _remember(self, known: _Known) -> None:
+        self._known = known
         fresh = self._path.with_suffix(".fresh")
         fresh.write_text(json.dumps({"deaths": known.deaths, "alone": sorted(known.alone)}))
         fresh.replace(self._path)
@@ -124,7 +135,7 @@ class Suspects:
     def acquit(self, operation_id: bytes) -> None:
         """A sample has its outcome."""
         if self.alone(operation_id):
-            with self._together():
+            with self._remembering():
                 known = self._newest()
                 self._remember(_Known(known.deaths, known.alone - {operation_id.hex()}))
 

@@ -118,8 +118,9 @@ class Worker:
         worker that starts anew gets leases anew, and every run goes on from what is durable.
         """
         try:
-            with self._suspects.nobody_else() as alone:
-                self._stored = self._checkpoints.stored(unfinished=alone)
+            self._stored, unfinished = self._checkpoints.stored()
+            if self._suspects.only():
+                self._checkpoints.remove_unfinished(unfinished)
             self._catch_up()
             self._channel.ready()
             log.info("trainer_ready", worker=self._worker)

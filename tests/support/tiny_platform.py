@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from processors.trainer.announcing import Announcements
     from producers.engines.port import Reply
     from schemas.base import Command
 
@@ -101,13 +100,14 @@ class TinyPlatform:
         self._threads.append(thread)
 
     @contextmanager
-    def worker(self, announcements: Announcements | None = None, **settings: Any) -> Iterator[str]:
+    def worker(self, **settings: Any) -> Iterator[str]:
         """A worker in a thread of its own that has every run; it is stopped in good order at the end."""
         from processors.trainer.settings import Settings  # noqa: PLC0415 - heavy
         from processors.trainer.worker import Worker  # noqa: PLC0415 - heavy
 
         name, stop = f"worker-{next(self._workers)}", threading.Event()
         client = TrainerClient(self.installation.data_dir, name)
+        announcements = settings.pop("announcements", None)
         worker = Worker(self.installation, client, name, stop, Settings(**settings), announcements=announcements)
         thread = threading.Thread(target=worker.run, daemon=True)
         thread.start()

@@ -135,6 +135,12 @@ def test_what_lies_in_a_store_is_listed_by_run(platform: TinyPlatform) -> None:
     (damaged / "manifest.json").write_bytes(b"{}")
     (_blobs(platform) / "stranger").mkdir()
     (_blobs(platform) / "stranger" / "file").write_bytes(b"x")
-    assert Checkpoints.of(platform.installation).stored() == {(TENANT, "r1"): [saved.artifact_id]}
+    unfinished = _copied(platform, saved, "cd" * 16, whole=False)
+    checkpoints = Checkpoints.of(platform.installation)
+    listed = checkpoints.stored()
+    assert listed == ({(TENANT, "r1"): [saved.artifact_id]}, [(TENANT, bytes.fromhex("cd" * 16))])
+    (unfinished / "manifest.json").write_bytes(b"{}")  # its writer finished it after that
+    checkpoints.remove_unfinished(listed[1])
+    assert unfinished.exists()
     assert damaged.exists()
     assert (_blobs(platform) / "stranger" / "file").exists()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from processors.trainer.suspects import FOLDER, MOST_DEATHS, Suspects
+from producers.locks import locked
 from schemas import events as e
 from tests.support.tiny_platform import TinyPlatform
 
@@ -82,12 +83,16 @@ def test_what_living_trainers_execute_is_not_suspected(tmp_path: Path) -> None:
 
 def test_a_trainer_knows_whether_it_is_the_only_one(tmp_path: Path) -> None:
     with living(tmp_path) as one:
-        with one.nobody_else() as alone:
-            assert alone
-        with living(tmp_path) as other, other.nobody_else() as alone:
-            assert not alone
-        with one.nobody_else() as alone:
-            assert alone
+        assert one.only()
+        with living(tmp_path) as other:
+            assert (one.only(), other.only()) == (False, False)
+        assert one.only()
+
+
+def test_a_trainer_that_stands_still_while_it_remembers_holds_nobody_up(tmp_path: Path) -> None:
+    with living(tmp_path), locked(tmp_path / "all.lock"):
+        die_while(tmp_path, POISON, times=MOST_DEATHS, slot=1)
+        assert condemned(tmp_path, POISON)
 
 
 def test_what_ended_by_itself_or_with_the_server_is_not_suspected(tmp_path: Path) -> None:
