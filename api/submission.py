@@ -142,7 +142,8 @@ class Submission:
                 self._memory.put(attempt.command_id, Remembered(asked.body_digest))
                 reply = self._submit(attempt, command)
                 # An id that was used longer ago than replies are kept is told what was decided then.
-                other = known is None and reply.body_digest != _digest(command)
+                sent = not isinstance(reply, TurnedAway)
+                other = known is None and sent and reply.body_digest != _digest(command)
                 if sealed.metadata and not kept and (other or reply.outcome == REJECTED):
                     self._vault.drop(tenant, name)
                 if other:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +19,9 @@ from api.signing import sign_at
 from processors.exchange import server as exchange
 from processors.exchange.hub import Hub
 from processors.exchange.trainer import TrainerClient
+from processors.placement.dispatcher import Dispatcher
+from producers.clock import system_clock
+from producers.positions import PositionFile
 from tests.support.door_process import door
 from tests.support.doors import Doors, open_doors
 
@@ -45,7 +48,9 @@ def test_a_door_answers_beside_others_until_it_is_told_to_end(
     doors, hub = beside
     trainer = TrainerClient(data_dir, "worker")
     trainer.ready()
-    with door(data_dir, tmp_path / "log") as (process, client):
+    dispatching = PositionFile(data_dir, [Dispatcher.name], system_clock)
+    dispatching.note({})
+    with closing(dispatching), door(data_dir, tmp_path / "log") as (process, client):
         client.headers["Authorization"] = f"Bearer {doors.key}"
         made = client.post("/v1/training_clients", json={"model_ref": "tiny"}).json()["training_client_id"]
         assert doors.get(f"/v1/training_clients/{made}")["training_client_id"] == made
@@ -53,7 +58,7 @@ def test_a_door_answers_beside_others_until_it_is_told_to_end(
         ready = client.get("/readyz")
         assert (ready.status_code, set(ready.json()["checks"])) == (
             200,
-            {"projector", "ledger", "signer", "exchange", "trainer"},
+            {"projector", "ledger", "sequencer", "dispatcher", "signer", "exchange", "trainer"},
         )
         future = doors.operate(made, "save_state", {"name": "first"})
         hub.close()

@@ -127,6 +127,7 @@ def test_a_key_that_is_used_at_both_is_one_request(both: Both, retention: str) -
     first = one.operate(run, "forward_backward", body, headers=KEY)
     assert other.operate(run, "forward_backward", body, headers=KEY) == first
     one.worker.gradient(first)
+    assert other.platform.projector.wait_for_all(10)
     again = other.operate(run, "forward_backward", body, headers=KEY)
     assert (again["future_id"], again["commitment"], again["status"]) == (
         first["future_id"],
