@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import faust
 import structlog
+from aiokafka.errors import KafkaError
 from tensorguard.errors import TensorGuardError
 
 from processors.errors import WorkerEndedError
@@ -37,6 +38,7 @@ CHAIN = r"[a-z0-9][a-z0-9-]{0,62}"
 REMIND_SECONDS = 1.0
 AWAY_SECONDS = 60.0
 """How long the ledger may be out of reach before a worker ends; its supervisor starts it again."""
+CHECK_SECONDS = 30.0
 LEAVING_SECONDS = 4.0
 NEW_CHAINS_MS = 2_000
 """How often a worker looks for topics of chains that it does not know."""
@@ -94,6 +96,21 @@ class LedgerApp(faust.App):
         assigned: Iterable[TP] = given[1]
         await asyncio.to_thread(self._crew.assign, {self._chain_of(place.topic) for place in assigned})
 
+    async def check(self) -> None:
+        """Make sure that this is a member of the group still, or will be again by itself.
+
+        Raises:
+            WorkerEndedError: it will not.
+        """
+        if self.crashed:
+            raise WorkerEndedError("Faust has failed.") from self.crash_reason
+        try:
+            await asyncio.wait_for(self.consumer.check(), CHECK_SECONDS)  # type: ignore[attr-defined]
+        except (KafkaError, TimeoutError) as error:
+            log.warning("group_delayed", error=type(error).__name__)
+            if not getattr(error, "retriable", False):
+                raise WorkerEndedError(f"Kafka lets nobody into the group ({type(error).__name__}).") from error
+
     def _chain_of(self, topic: str) -> str:
         found = self._topics_of_chains.match(topic)
         if found is None:
@@ -110,11 +127,12 @@ async def work(app: LedgerApp, crew: Crew, stop: asyncio.Event) -> None:
     Raises:
         WorkerEndedError: Kafka stays away, or Faust has failed.
     """
-    await app.start()
+    starting = asyncio.create_task(app.start())  # That ends when the group has given chains: it may never do so.
     try:
-        await _remind(app, crew, stop)
+        await _remind(app, crew, stop, starting)
     finally:
         await _at_most(_leave(app, crew), LEAVING_SECONDS)
+        starting.cancel()
 
 
 async def _leave(app: LedgerApp, crew: Crew) -> None:
@@ -122,11 +140,12 @@ async def _leave(app: LedgerApp, crew: Crew) -> None:
     await app.stop()
 
 
-async def _remind(app: LedgerApp, crew: Crew, stop: asyncio.Event) -> None:
+async def _remind(app: LedgerApp, crew: Crew, stop: asyncio.Event, starting: asyncio.Task[None]) -> None:
     reached = time.monotonic()
     while not stop.is_set():
-        if app.crashed:
-            raise WorkerEndedError("Faust has failed.") from app.crash_reason
+        if starting.done():
+            starting.result()
+        await app.check()
         try:
             await asyncio.to_thread(crew.remind)
             reached = time.monotonic()

@@ -56,9 +56,27 @@ class LedgerConsumerThread(driver.AIOKafkaConsumerThread):
         pattern = self.transport.pattern
         await self.call_thread(self._ensure_consumer().subscribe, pattern=pattern, listener=self._rebalance_listener)
 
+    async def check(self) -> None:
+        """Hear of what went wrong in the group: until somebody does, the client does nothing about it.
+
+        Raises:
+            KafkaError: that.
+        """
+        if self._consumer is not None:
+            await self.call_thread(self._check, self._consumer)
+
+    async def _check(self, consumer: AIOKafkaConsumer) -> None:
+        consumer._coordinator.check_errors()  # noqa: SLF001 -- Faust reads past what would ask
+
 
 class LedgerConsumer(driver.Consumer):
     """Owns that thread."""
+
+    async def check(self) -> None:
+        """See :meth:`LedgerConsumerThread.check`."""
+        thread = self._thread
+        if isinstance(thread, LedgerConsumerThread):
+            await thread.check()
 
     async def verify_all_partitions_active(self) -> None:
         """Complain of nothing: a chain may be silent for long."""

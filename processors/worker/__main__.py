@@ -55,10 +55,10 @@ async def _work(data_dir: Path) -> None:
             "Workers are for a ledger on Kafka.", next_step="Set TG_LOG_URL, or let `tensorguard server` do their work."
         )
     installation, stop = Installation.open(data_dir), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, _leave, stop)
-    crew = await asyncio.to_thread(Crew, installation, installation.engine(), kinds_of(installation))
+    crew = Crew(installation, installation.engine(), kinds_of(installation))
     keep_swept(installation, threading.Event())
+    for number in (signal.SIGTERM, signal.SIGINT):  # Before, there is nothing to leave.
+        asyncio.get_running_loop().add_signal_handler(number, _leave, stop)
     await work(make_app(installation.settings, crew), crew, stop)
 
 

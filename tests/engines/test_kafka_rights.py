@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import KafkaError, Producer
 
+from processors.errors import WorkerEndedError
 from processors.placement.kafka import KafkaRoster
 from processors.placement.standing import Standing
-from processors.runners.faust_app import LedgerApp
+from processors.runners.faust_app import LedgerApp, work
 from producers.engines.errors import EngineError
 from producers.engines.kafka import KafkaConfig, KafkaEngine, topics
 from producers.engines.kafka.errors import BrokerError, DeniedError
@@ -156,6 +157,8 @@ class Given:
     def shut(self) -> None:
         """Nothing is sent."""
 
+    remind = close = shut
+
 
 def test_a_worker_joins_its_group_and_hears_who_is_there(secured: SecuredBroker) -> None:
     config, given = secured.config_of(WORKERS, PREFIX), Given()
@@ -178,6 +181,14 @@ def test_a_worker_joins_its_group_and_hears_who_is_there(secured: SecuredBroker)
         heard.wait(1.0)
     for each in (roster, heard):
         each.close()
+
+
+def test_a_worker_without_a_right_on_its_group_ends_and_says_why(secured: SecuredBroker) -> None:
+    async def join() -> None:
+        await work(LedgerApp(secured.config_of(API, PREFIX), given := Given()), given, asyncio.Event())
+
+    with pytest.raises(WorkerEndedError, match="GroupAuthorizationFailedError"):
+        asyncio.run(join())
 
 
 REFUSED: dict[str, tuple[str, Callable[[KafkaEngine], object]]] = {
