@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,8 @@ class Roles:
     def _sequencers(self) -> Iterator[Child]:
         for partition in range(self._settings.intake_partitions):
             name, words = f"sequencer-{partition}", (*self._where, "--partition", str(partition))
-            yield Child(name, partial(spawn, SEQUENCER, "producers.sequencer", *words, name=name), stage=_DECIDED)
+            start = partial(spawn, SEQUENCER, "producers.sequencer", *words, name=name)
+            yield Child(name, start, _accept_no_clock_again, _DECIDED)
 
     def _trainers(self) -> Iterator[Child]:
         if self._seats is not None:
@@ -78,6 +80,11 @@ class Roles:
             for name in _names("api", self._settings.api_processes):
                 start = partial(spawn, SERVER, "api.door", *self._where, "--listen-fd", str(fd), pass_fds=(fd,))
                 yield Child(name, partial(start, name=name), stage=_ANSWERED)
+
+
+def _accept_no_clock_again() -> None:
+    """What an operator has said for one start holds for none that follows by itself."""
+    os.environ.pop(variable("accept_clock"), None)
 
 
 def check_embedded(settings: Settings, only: str | None) -> None:

@@ -61,4 +61,4 @@ def _wanted(settings: Settings) -> str:
         "workers": settings.workers,
         "API processes": settings.api_processes,
     }
-    return f"{', '.join(f'{count} {name}' for name, count in counts.items())} and the signer"
+    return f"a signer, and so many {', '.join(f'{name}: {count}' for name, count in counts.items())}"

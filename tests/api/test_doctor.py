@@ -174,7 +174,7 @@ def test_the_processes_of_a_server_on_kafka_are_looked_at(tmp_path: Path, monkey
     settings = read(tmp_path).settings
     [none] = fleet.look(tmp_path, settings)
     assert none.state == "ok"
-    assert "1 sequencers, 2 trainers" in none.detail
+    assert "sequencers: 1, trainers: 2" in none.detail
     told = {"supervisor": os.getpid(), "url": None, "running": {"signer": os.getpid()}, "starts": {"signer": 1}}
     path = tmp_path / "run" / "processes" / f"{socket.gethostname()}-{os.getpid()}.json"
     path.parent.mkdir(parents=True)

@@ -91,7 +91,7 @@ def test_a_future_that_one_process_took_is_awaited_at_another(fleet: Fleet) -> N
     training.close()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_no_part_of_the_embedded_engine_is_in_the_ledgers_path(fleet: Fleet) -> None:
     assert not list(fleet.data_dir.rglob("*ledger.db*"))
     assert [path.name for path in (fleet.data_dir / "checkpoints").iterdir()] == ["signer.json"]
@@ -102,7 +102,7 @@ def test_no_part_of_the_embedded_engine_is_in_the_ledgers_path(fleet: Fleet) -> 
     assert "producers.engines.sqlite " not in modules
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_the_server_says_which_processes_it_has_and_counts_what_all_of_them_did(fleet: Fleet) -> None:
     assert set(children(fleet.data_dir)) == {
         *("api-0", "api-1", "sequencer-0", "sequencer-1", "signer", "trainer", "worker")
@@ -116,7 +116,7 @@ def test_the_server_says_which_processes_it_has_and_counts_what_all_of_them_did(
     assert float(samples['tensorguard_process_starts_total{process="api-1"}']) >= 1
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_the_doctor_asks_the_brokers_and_looks_at_the_topics(fleet: Fleet) -> None:
     settings = read(fleet.data_dir).settings
     found = {each.check: each for each in kafka.look(kafka_config(settings))}
@@ -125,7 +125,7 @@ def test_the_doctor_asks_the_brokers_and_looks_at_the_topics(fleet: Fleet) -> No
     assert {found[name].state for name in ("ledger", "signer", "clock", "models")} == {"ok"}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_the_page_shows_what_starts_it(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     section = (ROOT / "docs" / "operations.md").read_text().partition("\n## On Kafka\n")[2]
     block = section.partition("```sh\n")[2].partition("```")[0]
@@ -157,7 +157,7 @@ def test_sequencers_of_a_second_server_stand_by_or_let_the_first_ones_do_so(flee
     verify(fleet.data_dir, tmp_path / "export")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_a_second_server_on_the_data_directory_is_refused(fleet: Fleet) -> None:
     for words in ((), ("--only", "sequencer")):
         given = ("server", "--data-dir", fleet.data_dir, "--port", "0", *words)

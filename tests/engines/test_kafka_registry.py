@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -143,6 +144,27 @@ def test_what_is_no_answer_of_a_registry_is_a_clear_error(name: str) -> None:
     with _server(status, body) as (place, _), pytest.raises(error) as refused:
         SchemaRegistry(f"http://{place}").ids_of([EPOCH_OPENED])
     assert refused.value.next_step
+
+
+def test_a_schema_that_another_writer_registers_in_the_same_moment_is_no_fault() -> None:
+    answers = {
+        "GET /config": [(200, {"compatibilityLevel": "BACKWARD"})],
+        "POST /subjects": [(404, {"error_code": 40403}), (409, {"error_code": 409}), (200, {"id": 7})],
+    }
+
+    class Handler(BaseHTTPRequestHandler):
+        def handle_one_request(self) -> None:
+            self.raw_requestline = self.rfile.readline()
+            if self.raw_requestline and self.parse_request():
+                self.rfile.read(int(self.headers.get("Content-Length", "0")))
+                name = next(name for name in answers if f"{self.command} {self.path}".startswith(name))
+                status, body = answers[name].pop(0)
+                self.send_response_only(status)
+                self.end_headers()
+                self.wfile.write(json.dumps(body).encode())
+
+    with serving(Handler) as url:
+        assert SchemaRegistry(url).ids_of([EPOCH_OPENED]) == [7]
 
 
 def test_a_registry_that_is_away_stops_a_writer_before_it_writes() -> None:

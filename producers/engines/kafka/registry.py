@@ -111,11 +111,21 @@ class _Subject:
             self._ask("PUT", f"/config/{self._path}", {"compatibility": BACKWARD})
         schema = {"schema": text}
         found = self._ask("POST", f"/subjects/{self._path}", schema)
-        registered = found or self._ask("POST", f"/subjects/{self._path}/versions", schema)
+        registered = found or self._register(schema)
         number = registered.get("id") if registered else None
         if not isinstance(number, int) or not 0 < number <= MAX_ID:
             raise RegistryUnavailableError(f"The schema registry gave no id for {self.name}.")
         return number
+
+    def _register(self, schema: dict[str, str]) -> dict[str, Any] | None:
+        try:
+            return self._ask("POST", f"/subjects/{self._path}/versions", schema)
+        except SchemaRefusedError:
+            # A sequencer of another partition may have registered it in this moment: a registry may refuse the second.
+            found = self._ask("POST", f"/subjects/{self._path}", schema)
+            if found is None:
+                raise
+            return found
 
     def would_register(self, text: str) -> bool:
         """Whether a schema is not there yet, but may come."""
