@@ -90,6 +90,16 @@ class Batch:
         """
         self._judge(judge.present(data))
 
+    def fold_after(self, chain: str) -> ChainFold:
+        """The fold of a chain as this leaves it."""
+        return self.drafts.get(chain) or self.fold_of(chain)
+
+    def decision_on(self, command_id: bytes, chain: str) -> Reply | None:
+        """The decision on a command, made here or before."""
+        now = self.replies.get((command_id, chain))
+        reply = now if now is not None and now.outcome != REFUSED else self.reply_of(command_id, chain)
+        return None if reply is None or reply.outcome == REFUSED else reply
+
     def build_upon(self, fold_of: Callable[[str], ChainFold], reply_of: Callable[[bytes, str], Reply | None]) -> None:
         """Build upon other folds and replies: those that say the same, once what was under way is committed."""
         self.fold_of, self.reply_of = fold_of, reply_of
@@ -116,16 +126,10 @@ class Batch:
 
     def _told_again(self, envelope: Envelope) -> bool:
         """Whether a command was decided before; who sent it again may wait where that is forgotten."""
-        earlier = self._decision_on(envelope)
+        earlier = self.decision_on(envelope.command_id, envelope.chain)
         if earlier is not None:
             self.replies[envelope.command_id, envelope.chain] = earlier
         return earlier is not None
-
-    def _decision_on(self, envelope: Envelope) -> Reply | None:
-        key = (envelope.command_id, envelope.chain)
-        now = self.replies.get(key)
-        reply = now if now is not None and now.outcome != REFUSED else self.reply_of(*key)
-        return None if reply is None or reply.outcome == REFUSED else reply
 
     def _judge(self, presented: judge.Presented) -> None:
         envelope = presented.envelope
@@ -170,7 +174,7 @@ class Batch:
     def _refuse(self, envelope: Envelope | None, code: str, detail: str) -> None:
         """Answer without a record; what does not even name a command id has nobody to answer to."""
         self.decided.append(Decided(envelope, REFUSED, code, ()))
-        if envelope is None or self._decision_on(envelope) is not None:
+        if envelope is None or self.decision_on(envelope.command_id, envelope.chain) is not None:
             return
         digest = sha256(envelope.body).digest()
         reply = Reply(envelope.command_id, REFUSED, envelope.chain, None, None, code, detail, digest)

@@ -274,16 +274,11 @@ class Sequencer:
 
     def _batch(self, writer: Writer, before: Batch | None = None) -> Batch:
         """An empty micro-batch that builds upon what is committed, and upon the one before, if that is under way."""
-        behind = self._engine.intake_position() if before is None or before.position is None else before.position
-        batch = Batch(writer, self._founder, self._fold_of, self._decision_on, self._time.now, behind, time.time_ns())
-        if before is not None:
-            batch.build_upon(
-                lambda chain: before.drafts.get(chain) or self._fold_of(chain),
-                lambda command_id, chain: (
-                    before.replies.get((command_id, chain)) or self._decision_on(command_id, chain)
-                ),
-            )
-        return batch
+        if before is None or before.position is None:
+            folds, replies, behind = self._fold_of, self._decision_on, self._engine.intake_position()
+        else:
+            folds, replies, behind = before.fold_after, before.decision_on, before.position
+        return Batch(writer, self._founder, folds, replies, self._time.now, behind, time.time_ns())
 
     def _settle(self, under_way: CommitUnderWay) -> bool:
         """Wait until nothing is being written any more; whether anything was."""
