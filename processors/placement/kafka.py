@@ -44,7 +44,8 @@ class KafkaRoster:
         TopicMaker(config).ensure([topics.of_workers()])
         self._config = config
         self._topic = topics.workers
-        self._since = lease_seconds + _BEFORE_SECONDS
+        self._lease = lease_seconds
+        self._next: int | None = None
         self._clock = clock
         self._attendance = Attendance(lease_seconds, strangers_lost=False)
         self._lock = threading.Lock()
@@ -119,18 +120,31 @@ class KafkaRoster:
     def _follow(self) -> None:
         consumer = Consumer(self._config.consumer("roster", reset="latest"))
         try:
-            while not (self._closed.is_set() or self._placed(consumer)):
-                self._closed.wait(_AGAIN_SECONDS)
             while not self._closed.is_set():
-                message = consumer.poll(_POLL_SECONDS)
-                if message is not None:
-                    self._take(message)
+                if self._placed(consumer):
+                    self._hear(consumer)
+                else:
+                    self._closed.wait(_AGAIN_SECONDS)
         finally:
             consumer.close()
 
+    def _hear(self, consumer: Consumer) -> None:
+        """Take what comes, as long as anything does: after an outage a reader may have stopped without a word."""
+        silent_until = time.monotonic() + self._lease
+        while not self._closed.is_set() and time.monotonic() < silent_until:
+            message = consumer.poll(_POLL_SECONDS)
+            if message is not None:
+                self._take(message)
+                if message.error() is None:
+                    self._next = int(message.offset() or 0) + 1
+                    silent_until = time.monotonic() + self._lease
+
     def _placed(self, consumer: Consumer) -> bool:
-        """Put a reader a little before the end; whether the brokers could say where that is."""
-        since = round((self._clock() - self._since) * 1000)
+        """Put a reader where it was, at first a little before the end; whether the brokers could say where that is."""
+        if self._next is not None:
+            consumer.assign([TopicPartition(self._topic, 0, self._next)])
+            return True
+        since = round((self._clock() - self._lease - _BEFORE_SECONDS) * 1000)
         try:
             [place] = consumer.offsets_for_times([TopicPartition(self._topic, 0, since)], timeout=_ASK_SECONDS)
         except KafkaException:
