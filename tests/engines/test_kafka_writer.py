@@ -16,6 +16,7 @@ from producers.engines.kafka import KafkaEngine
 from producers.engines.kafka.errors import (
     CommitLostError,
     CommitUnknownError,
+    TransactionLeftOpenError,
     WrongPartitionError,
 )
 from producers.engines.kafka.intake import hashed_partition
@@ -141,6 +142,22 @@ def test_a_writer_killed_within_its_transaction_leaves_nothing_of_it(kafka: Kafk
     process.wait(10)
     engine.commit(Commit(engine.open_epoch(), [Append("acme", 1, [b"next"])]))
     assert list(kafka.open().read("acme", 0, 9)) == [b"kept", b"next"]
+
+
+def test_a_writer_does_not_begin_beside_a_transaction_that_is_no_sequencers(kafka: Kafka) -> None:
+    engine = kafka.open()
+    engine.commit(Commit(engine.open_epoch(), [Append("acme", 0, [b"a"])]))
+    stranger = Producer({"bootstrap.servers": kafka.config.servers, "transactional.id": f"{kafka.config.prefix}.other"})
+    stranger.init_transactions(SOON)
+    stranger.begin_transaction()
+    stranger.produce(kafka.topics.ledger("acme"), b"b", b"1", partition=0)
+    stranger.flush(SOON)
+    with pytest.raises(TransactionLeftOpenError, match="acme"):
+        kafka.open().open_epoch()
+    stranger.abort_transaction(SOON)
+    fresh = kafka.open()
+    fresh.commit(Commit(fresh.open_epoch(), [Append("acme", 1, [b"c"])]))
+    assert list(kafka.open().read("acme", 0, 9)) == [b"a", b"c"]
 
 
 def test_a_command_goes_to_the_partition_of_its_chain(kafka: Kafka) -> None:

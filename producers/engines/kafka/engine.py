@@ -52,16 +52,17 @@ class KafkaEngine:
         self._records = Records(config, self._topics, framer, lambda: self._state.closed)
         self._submissions = Submissions(config, self._topics.intake, self.partition_of)
         self._notices = Notices(config, self._topics, self._state)
+        self._ends = Ends(self._maker.admin, self._state)
         self._writer = Writer(
             config,
             self._topics,
             self.partition,
             state=self._state,
             maker=self._maker,
+            ends=self._ends,
             framer=framer,
             data_of=self._taken_in,
         )
-        self._ends = Ends(self._maker.admin, self._state)
         self._letters = DeadLetters(config, self._topics, self._state, self._sync)
         self._opening = threading.Lock()
         self._heard = False

@@ -61,6 +61,13 @@ class CommitUnknownError(EngineError):
     next_step = "Start the writer again: it reads back what is committed, and decides the rest again."
 
 
+class TransactionLeftOpenError(EngineError):
+    """A transaction of somebody else stays open where a writer would write."""
+
+    code = "transaction_left_open"
+    next_step = "Find it with kafka-transactions.sh find-hanging, end it with its abort, then start the writer again."
+
+
 class TopicSettingsError(EngineError):
     """A topic is not as the ledger needs it."""
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from tensorguard.ledger.errors import LedgerError
 from tensorguard.ledger.record import decode_record
@@ -16,6 +17,7 @@ from producers.engines.kafka.bounded import within
 from producers.engines.kafka.errors import (
     CommitLostError,
     CommitUnknownError,
+    TransactionLeftOpenError,
     WrongPartitionError,
     kafkas,
     reason_of,
@@ -31,11 +33,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from producers.engines.kafka.config import KafkaConfig
+    from producers.engines.kafka.ends import Ends, Place
     from producers.engines.kafka.records import Framing
     from producers.engines.kafka.state import State
     from producers.engines.kafka.topics import TopicMaker, Topics
     from producers.engines.port import Append, Commit
 
+_log = structlog.get_logger("kafka")
 _Letters = Sequence[tuple[Quarantined, bytes]]
 _GRACE_SECONDS = 5.0
 _FULL_SECONDS = 0.1
@@ -52,6 +56,7 @@ class Writer:
         *,
         state: State,
         maker: TopicMaker,
+        ends: Ends,
         framer: Framing,
         data_of: Callable[[int], bytes],
     ) -> None:
@@ -60,6 +65,7 @@ class Writer:
         self._partition = partition
         self._state = state
         self._maker = maker
+        self._ends = ends
         self._framer = framer
         self._data_of = data_of
         self._seconds = config.transaction_seconds + _GRACE_SECONDS
@@ -80,6 +86,7 @@ class Writer:
             BrokerError: Kafka cannot be reached.
             FencedError: another writer came in between.
             EngineError: the schema registry does not answer, or refuses a schema: nobody is fenced.
+            TransactionLeftOpenError: somebody else's transaction is open in a topic of the partition.
         """
         with self._lock, typed_errors("taking the writer's role"):
             self._drop()
@@ -88,6 +95,8 @@ class Writer:
             producer.init_transactions(self._seconds)
             sync()
             self._check_topics()
+            if self._settle(producer):
+                sync()
             opened = self._next(at_least)
             producer.begin_transaction()
             producer.produce(self._topics.writers, *self._writer_message(opened), partition=self._partition)
@@ -141,6 +150,37 @@ class Writer:
         with self._state.changed:
             own = [chain for chain, partition in self._state.partitions.items() if partition == self._partition]
         self._maker.ensure(self._topics.of_chain(chain) for chain in own)
+
+    def _settle(self, producer: Producer) -> bool:
+        """Leave nothing of an earlier writer between transactions; whether there was anything.
+
+        Seen after a broker was killed again and again: a record stayed behind whose transaction nobody had ended, and
+        the next one's commit, being the same producer's, took it along. An abort does so as well.
+
+        Raises:
+            TransactionLeftOpenError: it is not of this partition's writers.
+        """
+        left = self._unsettled()
+        if not left:
+            return False
+        _log.warning("transaction_left_open", topics=[topic for topic, _ in left])
+        producer.begin_transaction()
+        for topic, partition in left:
+            self._produce(producer, topic, None, b"", partition=partition)
+        producer.flush(self._seconds)
+        producer.abort_transaction(self._seconds)
+        if left := self._unsettled():
+            raise TransactionLeftOpenError(f"In topic {left[0][0]} a transaction is open that is no sequencer's.")
+        return True
+
+    def _unsettled(self) -> list[Place]:
+        """Where, of all that this partition's writers alone write to, a transaction is open."""
+        with self._state.changed:
+            own = [chain for chain, partition in self._state.partitions.items() if partition == self._partition]
+        places = [(topic, self._partition) for topic in (self._topics.replies, self._topics.writers)]
+        places += [(self._topics.ledger(chain), 0) for chain in own]
+        written, settled = self._ends.written(places), self._ends.settled(places)
+        return [place for place in places if settled[place] < written[place]]
 
     def _checked(self, commit: Commit) -> Producer:
         with self._state.changed:
