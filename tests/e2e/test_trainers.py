@@ -57,8 +57,11 @@ def disturb(place: Place, training: Any, number: signal.Signals, told: Trained, 
     thread = threading.Thread(target=work)
     thread.start()
     threading.Event().wait(0.5)
-    before = leases(place, training)
-    pid = place.server.child(before[-1])
+    for _ in range(int(PATIENCE * 10)):
+        if held := leases(place, training):
+            break
+        threading.Event().wait(0.1)
+    pid = place.server.child(held[-1])
     assert pid is not None
     os.kill(pid, number)
     thread.join(PATIENCE)
