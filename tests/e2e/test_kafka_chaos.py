@@ -142,4 +142,5 @@ def test_a_fleet_loses_and_doubles_nothing_whoever_dies(tmp_path: Path) -> None:
         assert min(len(load.acknowledged) for load in loads) > SEEDS, "the kills must meet clients at work"
         assert fleet.server.process is not None
         assert fleet.server.process.poll() is None, "its supervisor lives through all of it"
-    rebuilt_views_equal_the_live_ones(fleet.data_dir, tmp_path / "fresh.db")
+        assert fleet.server.stop() == 0
+        rebuilt_views_equal_the_live_ones(fleet.data_dir, tmp_path / "fresh.db")
