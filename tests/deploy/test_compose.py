@@ -20,7 +20,7 @@ import pytest
 import yaml
 from tg_tinker import ServiceClient
 
-from producers.settings.about import ELSEWHERE
+from producers.settings.about import ELSEWHERE, SERVER
 from producers.settings.fields import ABOUT, variable
 from tests.support.certificates import Authority
 from tests.support.fleet import PATIENCE, RUN, send_steps
@@ -94,8 +94,21 @@ def test_every_variable_is_a_setting_and_no_secret_stands_in_the_file() -> None:
         secrets = {key for key in each["environment"] if key in known and known[key].secret}
         assert secrets <= {"TG_KAFKA_REGISTRY"}, name
         assert "@" not in each["environment"].get("TG_KAFKA_REGISTRY", "")
-        opens = each["command"][2] in ("trainer", "worker", "api")
-        assert ("secrets" in each) is opens, f"{name} holds secrets that it does not need, or lacks them"
+
+
+def test_a_container_is_given_the_secrets_that_its_process_reads_and_no_other() -> None:
+    files = re.findall(r"^#   (.+) > (\w+\.toml)", (DEPLOY / "compose.yaml").read_text(), re.MULTILINE)
+    holds = {file: set(re.findall(r'echo "(\w+) = ', words)) for words, file in files}
+    holds["settings.toml"] |= holds["keys.toml"]
+    sources = {name: Path(each["file"]).name for name, each in COMPOSE["secrets"].items()}
+    for name, each in OURS.items():
+        role = {"api": SERVER}.get(each["command"][2], each["command"][2])
+        given = {sources[secret["source"]]: secret["target"] for secret in each.get("secrets", ())}
+        held = set().union(*(holds.get(file, set()) for file in given))
+        needed = {secret for secret in ("secret_key", "key_master") if role in ABOUT[secret].readers}
+        assert held == needed, name
+        config = each["environment"].get("TG_CONFIG")
+        assert bool(needed) is (config in {f"/run/secrets/{target}" for target in given.values()}), name
 
 
 @dataclass
@@ -160,8 +173,10 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Containers:
     root = tmp_path_factory.mktemp("compose")
     secrets = root / "secrets"
     secrets.mkdir()
-    (secrets / "settings.toml").touch(mode=0o600)
-    (secrets / "settings.toml").write_text(f'secret_key = "{"5e" * 32}"\nkey_master = "{"4a" * 32}"\n')
+    master, signing = (f'{name} = "{byte * 32}"\n' for name, byte in (("key_master", "4a"), ("secret_key", "5e")))
+    for name, words in (("keys.toml", master), ("settings.toml", master + signing)):
+        (secrets / name).touch(mode=0o600)
+        (secrets / name).write_text(words)
     certified = Authority(root).certify("api")
     certified.cert.rename(secrets / "tls.crt")
     certified.key.rename(secrets / "tls.key")
