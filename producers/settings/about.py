@@ -35,3 +35,5 @@ ELSEWHERE: dict[str, str] = {
     "TG_TEST_REQUIRE": "for the suite: servers that must really be there, by commas; a missing one is then a failure",
 }
 """Variables that no process of a server reads."""
+SECRETS_ELSEWHERE = frozenset({"TG_TINKER_API_KEY"})
+"""Those of them that nobody may see."""

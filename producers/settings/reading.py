@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 
-from producers.settings.about import ELSEWHERE, PREFIX
+from producers.settings.about import ELSEWHERE, PREFIX, SECRETS_ELSEWHERE
 from producers.settings.errors import SettingsError
 from producers.settings.fields import ABOUT, Settings, variable
 
@@ -55,6 +55,7 @@ def read(data_dir: Path | None = None, flags: Mapping[str, Any] | None = None) -
 def child_environment(process: str) -> dict[str, str]:
     """This process's environment for a child, without the secrets that the child does not read."""
     withheld = {variable(name) for name, about in ABOUT.items() if about.secret and process not in about.readers}
+    withheld |= SECRETS_ELSEWHERE
     return {name: value for name, value in os.environ.items() if name.upper() not in withheld}
 
 

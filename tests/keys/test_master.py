@@ -14,7 +14,7 @@ from processors.keys import master
 from processors.keys.file import FileKeyProvider
 from processors.keys.port import KeyLockedError, KeyLostError
 from producers.settings import child_environment, read
-from producers.settings.about import PACKAGER, SIGNER, TRAINER
+from producers.settings.about import PACKAGER, SEQUENCER, SIGNER, TRAINER, WORKER
 from producers.settings.fields import ABOUT, variable
 from producers.settings.table import shown
 
@@ -118,9 +118,12 @@ def test_threads_that_open_a_kek_at_once_wait_for_one_another(tmp_path: Path) ->
 def test_only_children_that_open_keys_are_given_the_master_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TG_KEY_MASTER", PASSPHRASE)
     monkeypatch.setenv("TG_SECRET_KEY", "s" * 32)
-    given = {child: child_environment(child) for child in (SIGNER, TRAINER, PACKAGER)}
-    assert [child for child, environment in given.items() if "TG_KEY_MASTER" in environment] == [TRAINER, PACKAGER]
+    monkeypatch.setenv("TG_TINKER_API_KEY", "tg_a_clients")
+    given = {child: child_environment(child) for child in (SEQUENCER, SIGNER, TRAINER, PACKAGER, WORKER)}
+    opening = [child for child, environment in given.items() if "TG_KEY_MASTER" in environment]
+    assert opening == [TRAINER, PACKAGER, WORKER]
     assert not [child for child, environment in given.items() if "TG_SECRET_KEY" in environment]
+    assert not [child for child, environment in given.items() if "TG_TINKER_API_KEY" in environment]
     assert all(environment["PATH"] for environment in given.values())
 
 
