@@ -21,6 +21,7 @@ import structlog
 from tensorguard.errors import TensorGuardError
 
 from api import gates
+from api.enrolling import enrol_everywhere
 from api.errors import PartFailedError
 from api.observability.standing import Processes
 from api.part import Part
@@ -100,15 +101,16 @@ def _start_parts(stack: ExitStack, platform: Platform, exchange: DoorClient, doo
     """The threads beside the requests; readiness asks for what the doors need of other processes as well."""
     opened = threading.Event()
 
-    def open_platform_chain(stop: threading.Event) -> None:
+    def open_chains(stop: threading.Event) -> None:
         while not (stop.is_set() or opened.is_set()):
             with contextlib.suppress(NoDecisionError):  # no sequencer runs yet
                 platform.submitter.ensure_chain(PLATFORM)
                 opened.set()
+        enrol_everywhere(platform, stop)
 
     for part in (
         Part("projector", platform.projector.run, doors.fail),
-        Part("opening", open_platform_chain, doors.fail),
+        Part("opening", open_chains, doors.fail),
         Part("sweeping", partial(keep_sweeping, platform), doors.fail),
     ):
         stack.enter_context(part.running())

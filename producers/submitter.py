@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from producers.installation import Installation
     from schemas.base import Command
 
-_ENROLLED = ("gateway", "dispatcher", "worker", "packager", "retention")
+ENROLLED = ("gateway", "dispatcher", "worker", "packager", "retention")
+"""The roles whose keys :meth:`Submitter.ensure_chain` lets speak on a chain."""
 _LIVENESS_SECONDS = 1.0
 _DONE_BEFORE = "already_exists"
 _START_ONE = (
@@ -129,7 +130,7 @@ class Submitter:
         """
         if not is_chain_name(chain):
             raise UsageError(f"{chain!r} is no name for a tenant.", next_step="Use lower-case letters, digits, dashes.")
-        commands: list[Command] = [self._enrolment(role) for role in _ENROLLED]
+        commands: list[Command] = [self._enrolment(role) for role in ENROLLED]
         if chain == PLATFORM:
             commands += self._public_keys()
         self._ensure(chain, commands)

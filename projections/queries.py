@@ -82,6 +82,11 @@ class Views:
         """An enrolled key."""
         return self._get(ProducerKey, chain, key_id)
 
+    def chains_of_producer(self, key_id: str) -> set[str]:
+        """The chains that a key was enrolled on."""
+        with self._asking() as session:
+            return set(session.scalars(select(ProducerKey.chain).where(ProducerKey.key_id == key_id)))
+
     def devices(self, chain: str) -> Sequence[ProducerKey]:
         """The devices of a chain, oldest first."""
         query = select(ProducerKey).where(ProducerKey.chain == chain, ProducerKey.role == "device")

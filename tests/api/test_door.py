@@ -22,6 +22,8 @@ from processors.exchange.trainer import TrainerClient
 from processors.placement.dispatcher import Dispatcher
 from producers.clock import system_clock
 from producers.positions import PositionFile
+from producers.submitter import ENROLLED
+from schemas.commands import EnrolProducer
 from tests.support.door_process import door
 from tests.support.doors import Doors, open_doors
 
@@ -80,6 +82,23 @@ def test_a_door_answers_beside_others_until_it_is_told_to_end(
     said = {line["event"] for line in lines}
     assert {"listening", "exchange_connected", "exchange_lost", "stopping", "stopped"} <= said
     assert doors.key not in (tmp_path / "log").read_text()
+
+
+def test_a_door_lets_every_role_speak_on_chains_of_a_build_that_did_not_know_it(
+    beside: tuple[Doors, ExitStack], data_dir: Path, tmp_path: Path
+) -> None:
+    platform, old = beside[0].platform, "initech"
+    for role in set(ENROLLED) - {"retention"}:
+        key = platform.installation.producer(role)
+        beside[0].worker.say("authority", EnrolProducer(key.key_id, key.public_key, role, role, None), tenant=old)
+    lacking = platform.installation.producer("retention").key_id.hex()
+    assert platform.views.producer(old, lacking) is None
+    with door(data_dir, tmp_path / "log"):
+        while True:
+            seen = platform.engine.sizes()
+            if platform.views.producer(old, lacking) is not None:
+                break
+            assert platform.engine.wait(seen, PATIENCE), "nobody enrolled it"
 
 
 def test_a_descriptor_that_is_no_socket_is_refused(tmp_path: Path) -> None:
