@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from api.auth import Caller
 
 MAX_KEY_CHARACTERS = 255
+TURN_SECONDS = 45.0
+"""How long a repeat waits for the first request: longer than that waits for its decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,9 @@ class Memory:
     ``turns`` is a file of locks by which all processes of doors take turns.
     """
 
-    def __init__(self, turns: Path, capacity: int = 65_536) -> None:
+    def __init__(self, turns: Path, capacity: int = 65_536, seconds: float = TURN_SECONDS) -> None:
         self._file = turns
+        self._seconds = seconds
         self._capacity = capacity
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, Remembered] = OrderedDict()
@@ -69,7 +72,11 @@ class Memory:
 
     @contextmanager
     def turn(self, command_id: bytes, *, repeatable: bool) -> Iterator[None]:
-        """One request at a time for a command id: a repeat waits until the first is decided, and nobody else does."""
+        """One request at a time for a command id: a repeat waits until the first is decided, and nobody else does.
+
+        Raises:
+            ApiError: no_decision, the first one takes too long; the process that has it may stand still.
+        """
         if not repeatable:
             yield
             return
@@ -77,13 +84,25 @@ class Memory:
             turn = self._turns.setdefault(command_id, _Turn())
             turn.wanted += 1
         try:
-            with turn.lock, numbered(self._file, int.from_bytes(command_id[:8], "big") >> 2):
+            with self._alone(turn, int.from_bytes(command_id[:8], "big") >> 2):
                 yield
         finally:
             with self._lock:
                 turn.wanted -= 1
                 if not turn.wanted:
                     del self._turns[command_id]
+
+    @contextmanager
+    def _alone(self, turn: _Turn, number: int) -> Iterator[None]:
+        if not turn.lock.acquire(timeout=self._seconds):
+            raise _under_way()
+        try:
+            with numbered(self._file, number, self._seconds) as ours:
+                if not ours:
+                    raise _under_way()
+                yield
+        finally:
+            turn.lock.release()
 
     def get(self, command_id: bytes) -> Remembered | None:
         """What is known of a command's first request."""
@@ -101,3 +120,7 @@ class Memory:
         """Forget a request that came to nothing."""
         with self._lock:
             self._known.pop(command_id, None)
+
+
+def _under_way() -> ApiError:
+    return ApiError("no_decision", "The first request with this Idempotency-Key is under way.")

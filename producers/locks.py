@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_LOOK_SECONDS = 0.02
 _FLOCK = struct.Struct("hhqqi")
 """``struct flock``: type, whence, start, length, process id."""
 
@@ -79,18 +81,31 @@ def is_locked(path: Path) -> bool:
 
 
 @contextmanager
-def numbered(path: Path, number: int) -> Iterator[None]:
-    """Hold one of the many locks of a file, 0 to 2^62 - 1, for the length of a block, waiting for it first.
+def numbered(path: Path, number: int, seconds: float) -> Iterator[bool]:
+    """Hold one of the many locks of a file, 0 to 2^62 - 1, for the length of a block; whether that is so.
 
     They exclude each other between processes and inside one (Linux: a lock of an open file description on one byte).
+
+    It is not where somebody else still holds it after so many seconds. The kernel would wait for ever, and a holder
+    may stand still.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + seconds
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, number, 1, 0))
-        yield
+        while not (ours := _locked(fd, number)) and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+        yield ours
     finally:
         os.close(fd)
+
+
+def _locked(fd: int, number: int) -> bool:
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, number, 1, 0))
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from api.errors import ApiError
 from api.idempotency import Memory
 from tests.support.doors import Doors, batch, open_doors
 
@@ -147,6 +148,19 @@ def test_only_repeats_of_a_request_wait_for_it(tmp_path: Path, processes: int) -
     repeat.join(10)
     assert inside.is_set()
     assert memory._turns == {}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_repeat_does_not_wait_for_ever_for_a_process_that_stands_still(tmp_path: Path, processes: int) -> None:
+    """Each one that waits has a thread, of which a process has few: a client that repeats itself would use them up."""
+    memory = Memory(tmp_path / "turns", seconds=0.05)
+    elsewhere = memory if processes == 1 else Memory(tmp_path / "turns", seconds=0.05)
+    with memory.turn(ONE, repeatable=True), pytest.raises(ApiError) as refused, elsewhere.turn(ONE, repeatable=True):
+        pass
+    assert refused.value.code == "no_decision"
+    with elsewhere.turn(ONE, repeatable=True):
+        pass
+    assert memory._turns == elsewhere._turns == {}
 
 
 def enter(memory: Memory, inside: threading.Event) -> None:
