@@ -15,6 +15,7 @@ from tensorguard.ledger.errors import LedgerError, MalformedRecordError
 from producers.deciders import engine as judge
 from producers.deciders.context import Rejected
 from producers.deciders.registry import REJECTIONS_STREAM
+from producers.engines.errors import EngineError
 from producers.engines.port import ACCEPTED, REFUSED, REJECTED, Append, Commit, IntakeEntry, Quarantined, Reply
 from producers.errors import ClockError
 from producers.sequencer.observing import Decided
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("sequencer")
 QUARANTINED = "undecidable"
+# What a stranger wrote is told back no longer than this: a reply must fit into a message, or nobody's could be written.
+_LONGEST_CHAIN, _LONGEST_DETAIL = 255, 1_000
 _MOVES = (MoveLedger, ContinueLedger)
 _BY_COPY = "A ledger is moved by `tensorguard ledger copy` alone: where it goes is not for the intake to say."
 _UNAUTHENTICATED = "No enrolled key of this chain signed the command, or there is no such chain."
@@ -71,10 +74,11 @@ class Batch:
 
         Raises:
             ClockError: nothing can be sealed now.
+            EngineError: the ledger cannot be asked now what was decided before.
         """
         try:
             self._decide(entry.data)
-        except ClockError:
+        except (ClockError, EngineError):  # It is no fault of the entry's: it stays in the intake.
             raise
         except Exception as error:  # noqa: BLE001 -- whatever one entry raises, it must not block the others
             # The type alone: the text of an unexpected error may quote what it choked on.
@@ -172,12 +176,14 @@ class Batch:
         return reply
 
     def _refuse(self, envelope: Envelope | None, code: str, detail: str) -> None:
-        """Answer without a record; what does not even name a command id has nobody to answer to."""
+        """Answer without a record; what names no command id, or no chain that could be, has nobody to answer to."""
         self.decided.append(Decided(envelope, REFUSED, code, ()))
-        if envelope is None or self.decision_on(envelope.command_id, envelope.chain) is not None:
+        if envelope is None or len(envelope.chain) > _LONGEST_CHAIN:
+            return
+        if self.decision_on(envelope.command_id, envelope.chain) is not None:
             return
         digest = sha256(envelope.body).digest()
-        reply = Reply(envelope.command_id, REFUSED, envelope.chain, None, None, code, detail, digest)
+        reply = Reply(envelope.command_id, REFUSED, envelope.chain, None, None, code, detail[:_LONGEST_DETAIL], digest)
         self.replies[envelope.command_id, envelope.chain] = reply
 
     def _quarantine(self, entry: IntakeEntry, error: str) -> None:

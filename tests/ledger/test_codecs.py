@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,9 @@ from tensorguard.ledger.errors import LedgerError, MalformedRecordError, ProofIn
 
 from schemas import codec
 from tests.ledger.build import ed25519, good_ledger, raw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ID = st.binary(min_size=16, max_size=16)
 HASH = st.binary(min_size=32, max_size=32)
@@ -76,6 +80,24 @@ def test_a_record_reads_back(meta: record.Meta, command: envelope.SignedCommand 
     assert record.decode_meta(data) == meta
     assert record.decode_cause(data) == meta.cause
     assert data[:32] == meta.prev_hash
+
+
+class Counted(bytes):
+    """Bytes that count how often one of them is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, at: Any) -> Any:
+        self.looks += 1
+        return super().__getitem__(at)
+
+
+@pytest.mark.parametrize("read", [record.named_schema, record.decode_cause])
+def test_a_length_beyond_the_bytes_is_read_no_further(read: Callable[[bytes], object]) -> None:
+    data = Counted(bytes(32) + b"\xff" * 65_503)
+    with suppress(MalformedRecordError):
+        assert read(data) == b""
+    assert data.looks < 10
 
 
 @given(METAS, BODIES, st.binary(min_size=1, max_size=8))

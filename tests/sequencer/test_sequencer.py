@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tensorguard.ledger import format as fmt
 from tensorguard.ledger.record import decode_record
 
-from producers.engines.errors import FencedError
+from producers.engines.errors import FencedError, UnreachableError
+from producers.engines.kafka import messages
 from producers.engines.port import ACCEPTED, REFUSED, REJECTED, IntakeEntry
 from producers.identities import Producer, make_envelope
-from producers.sequencer import Limits
+from producers.sequencer import Limits, Sequencer
 from producers.sequencer.batch import Batch, Founder
 from producers.sequencer.fold import ChainFold
 from producers.sequencer.recover import recover
@@ -29,7 +30,27 @@ if TYPE_CHECKING:
 
     from tensorguard.ledger.envelope import Envelope
 
+    from producers.engines.port import LogEngine, Reply
+
 STRANGER = Producer("authority", b"\x11" * 32)
+KAFKA_TAKES = 1_000_000
+
+
+class Away:
+    """The real engine, away when it is asked for a reply for the first time."""
+
+    def __init__(self, engine: LogEngine) -> None:
+        self._engine = engine
+        self._asked = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def reply(self, command_id: bytes, chain: str | None = None) -> Reply | None:
+        if not self._asked:
+            self._asked = True
+            raise UnreachableError("It cannot be reached.")
+        return self._engine.reply(command_id, chain)
 
 
 @pytest.fixture
@@ -303,6 +324,48 @@ def test_whatever_goes_wrong_with_one_entry_leaves_no_trace_of_it(ledger: Ledger
     assert [entry.reason for entry in ledger.engine.quarantined()] == ["undecidable"]
     assert ledger.names("acme").count("ApiKeyIssued") == 1
     ledger.verify()
+
+
+def test_an_engine_that_cannot_be_asked_makes_no_entry_a_dead_letter(ledger: Ledger) -> None:
+    asked = ledger.issue()
+    sequencer = Sequencer.of(ledger.installation, Away(ledger.engine))
+    ledger.submit(asked)
+    sequencer.step()
+    told, position = ledger.engine.reply(asked.command_id), ledger.engine.intake_position()
+    ledger.submit(asked)
+    with pytest.raises(UnreachableError):
+        sequencer.step()
+    assert ledger.engine.intake_position() == position
+    assert sequencer.step() == 1
+    assert list(ledger.engine.quarantined()) == []
+    assert ledger.engine.reply(asked.command_id) == told
+    ledger.verify()
+
+
+@pytest.mark.parametrize("length", [50_000, 500_000], ids=["sized", "oversized"])
+@pytest.mark.parametrize("where", ["chain", "command_type"])
+def test_what_a_stranger_writes_at_length_is_not_told_back_at_length(ledger: Ledger, where: str, length: int) -> None:
+    entries = []
+    for number in range(40):
+        given = replace(ledger.issue(), **{where: "x" * length}, command_id=number.to_bytes(16, "big"))
+        entries += [command.to_bytes() for command in STRANGER.sign([given.to_bytes()])]
+    ledger.engine.submit(entries)
+    batch = an_empty_batch(ledger)
+    for entry in ledger.engine.intake(0, len(entries)):
+        batch.take(entry)
+    assert max(map(len, messages.encode_commit(batch.commit()))) < KAFKA_TAKES
+    ledger.engine.commit(batch.commit())
+    assert (list(ledger.engine.quarantined()), ledger.engine.waiting()) == ([], 0)
+
+
+def an_empty_batch(ledger: Ledger) -> Batch:
+    return Batch(
+        Writer("test", ledger.engine.open_epoch()),
+        Founder(ledger.installation.origin, ledger.authority.public_key),
+        lambda chain: recover(ledger.engine, chain)[0],
+        lambda _command_id, _chain: None,
+        lambda last: max(last, ledger.clock()),
+    )
 
 
 def test_a_draft_that_is_dropped_changes_nothing(ledger: Ledger) -> None:

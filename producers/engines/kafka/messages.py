@@ -17,11 +17,13 @@ from tensorguard.ledger import avro
 from producers.engines.port import Commit, Quarantined, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 WRITER_KEY = b"writer"
 _CHAIN_KEY, _SNAPSHOT_KEY = b"chain/", b"snapshot/"
-_MESSAGE_REPLIES = 1024
+_MESSAGE_REPLIES, _MESSAGE_BYTES = 1024, 512 << 10
+_REPLY_BYTES, _CHARACTER_BYTES = 128, 4
+"""What a reply takes at most: beside its texts, and for each character of them."""
 
 
 def _schema(name: str, *fields: tuple[str, Any]) -> dict[str, Any]:
@@ -120,12 +122,25 @@ class Stored:
 def encode_commit(commit: Commit) -> Iterator[bytes]:
     """The messages of ``replies`` about a commit; the first says how far its chains have grown."""
     grown = [{"chain": a.chain, "size": a.expected_size + len(a.records)} for a in commit.appends]
-    replies = [{name: getattr(reply, name) for name in _REPLY_FIELDS} for reply in commit.replies]
-    for start in range(0, max(1, len(replies)), _MESSAGE_REPLIES):
-        part = replies[start : start + _MESSAGE_REPLIES]
-        value = {"epoch": commit.epoch, "position": commit.intake_position, "grown": grown, "replies": part}
+    for part in _parts(commit.replies):
+        replies = [{name: getattr(reply, name) for name in _REPLY_FIELDS} for reply in part]
+        value = {"epoch": commit.epoch, "position": commit.intake_position, "grown": grown, "replies": replies}
         yield avro.encode(_DECIDED, value)
         grown = []
+
+
+def _parts(replies: Sequence[Reply]) -> Iterator[list[Reply]]:
+    """Replies as they go into messages, of which no broker takes one of over a megabyte; at least one part."""
+    part: list[Reply] = []
+    held = 0
+    for reply in replies:
+        size = _REPLY_BYTES + _CHARACTER_BYTES * (len(reply.chain) + len(reply.code) + len(reply.detail))
+        if part and (len(part) == _MESSAGE_REPLIES or held + size > _MESSAGE_BYTES):
+            yield part
+            part, held = [], 0
+        part.append(reply)
+        held += size
+    yield part
 
 
 def decode_decided(data: bytes) -> Decided:

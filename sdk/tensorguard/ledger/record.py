@@ -167,6 +167,8 @@ def _behind_text(data: bytes, at: int) -> int:
     size, shift = 0, 0
     while (byte := data[at]) & _MORE:
         size |= (byte & ~_MORE) << shift
+        if size >> 1 > len(data):  # A long row of such bytes would cost its square.
+            raise IndexError
         at, shift = at + 1, shift + 7
     return at + 1 + ((size | byte << shift) >> 1)
 
