@@ -12,7 +12,7 @@ from producers.engines.kafka.errors import (
     TopicSettingsError,
 )
 from producers.engines.port import Append, Commit
-from tests.engines.handles import SOON, Kafka
+from tests.engines.handles import SOON, Kafka, command
 from tests.support.kafka import PARTITIONS, broker
 
 
@@ -89,6 +89,23 @@ def test_a_chain_whose_topic_is_gone_is_damaged(kafka: Kafka) -> None:
     admin.delete_topics([kafka.topics.ledger("acme")])[kafka.topics.ledger("acme")].result(SOON)
     with pytest.raises(LedgerDamagedError):
         kafka.open().read("acme", 0, 1)
+
+
+def test_an_intake_that_has_gone_back_is_said_aloud_until_it_is_filled_up(kafka: Kafka) -> None:
+    before = kafka.open()
+    chain = next(name for name in "abcdef" if before.partition_of(name) == 0)
+    decided = before.submit([command(chain)] * 3)[-1]
+    before.commit(Commit(before.open_epoch(), intake_position=decided))
+    admin = AdminClient({"bootstrap.servers": kafka.config.servers})
+    admin.delete_topics([kafka.topics.intake])[kafka.topics.intake].result(SOON)
+    anew = kafka.open()
+    anew.submit([command(chain)])
+    with pytest.raises(LedgerDamagedError, match="before offset 3"):
+        anew.wait_intake(decided, SOON)
+    anew.submit([command(chain)] * 2)
+    waiting = anew.submit([command(chain)])[0]
+    filled = kafka.open()
+    assert [entry.position for entry in filled.intake(filled.intake_position(), 9)] == [waiting]
 
 
 def test_passwords_stand_in_no_text_of_the_configuration() -> None:

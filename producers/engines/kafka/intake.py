@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from tensorguard.ledger.envelope import SignedCommand
 from tensorguard.ledger.errors import LedgerError
 
+from producers.engines.errors import LedgerDamagedError
 from producers.engines.group import GroupCommit
 from producers.engines.kafka.errors import BrokerError, MessageTooLargeError, reason_of, typed_errors
 from producers.engines.kafka.follower import POLL_SECONDS
@@ -210,12 +211,15 @@ class Intake:
 
     def _take_one(self, message: Message) -> None:
         error, offset = message.error(), int(message.offset() or 0)
-        if error is None:
+        ended = error is not None and error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001 -- librdkafka's own errors are called so
+        if (error is None or ended) and offset < self._reached:
+            self._state.fail(_went_back(self._partition, self._reached))
+        elif error is None:
             data = bytes(message.value() or b"")
             self._entries.append(IntakeEntry(position_of(self._partition, offset), data))
             self._bytes += len(data)
             self._reached = offset + 1
-        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- librdkafka's own errors are called so
+        elif ended:
             self._reached = offset
 
     def _trim(self) -> None:
@@ -224,6 +228,15 @@ class Intake:
         if decided:
             self._bytes -= sum(len(entry.data) for entry in self._entries[:decided])
             del self._entries[:decided]
+
+
+def _went_back(partition: int, reached: int) -> LedgerDamagedError:
+    return LedgerDamagedError(
+        f"Partition {partition} of the intake ends before offset {reached}, up to which it was read: Kafka has lost "
+        "entries, or the topic was made anew. What comes in there would be taken for decided.",
+        next_step=f"Put messages of any kind into this partition until it ends at offset {reached}, as with "
+        "kafka-console-producer.sh; they are passed over. Then start the sequencer again.",
+    )
 
 
 def fetch(config: KafkaConfig, topics: Topics, position: int) -> bytes:
