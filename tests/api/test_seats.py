@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from api.seats import TrainerSeats
+from api.children import STEADY_SECONDS
+from api.seats import BRIEF_LIVES, TrainerSeats
 from processors.exchange.hub import Hub
 from processors.placement.roster import LocalRoster
 from producers.installation import Installation
@@ -68,3 +69,20 @@ def test_who_takes_a_seat_knows_that_the_one_who_had_it_is_gone(installation: In
     with closing(TrainerSeats(installation, after)) as again:
         live(again.children()[0])
     assert gone not in workers(after)
+
+
+def test_who_dies_at_once_again_and_again_is_given_no_runs_until_it_asks_for_them(installation: Installation) -> None:
+    """A trainer that cannot start, for want of its device say: each grant of a lease is a record of the ledger."""
+    roster, now, heard = LocalRoster(), 0.0, []
+    with closing(TrainerSeats(installation, roster, lambda: now)) as seats:
+        seat, _ = seats.children()
+        for _ in range(BRIEF_LIVES + 2):
+            live(seat)
+            heard.append(len(workers(roster)))
+            seat.ended()
+        assert heard == [1] * BRIEF_LIVES + [0, 0]
+        live(seat)
+        now += STEADY_SECONDS
+        seat.ended()
+        live(seat)
+        assert len(workers(roster)) == 1
