@@ -20,6 +20,7 @@ from producers.engines.kafka.errors import (
     WrongPartitionError,
 )
 from producers.engines.kafka.intake import hashed_partition
+from producers.engines.kafka.topics import TopicMaker
 from producers.engines.port import Append, Commit
 from producers.identities import make_envelope
 from producers.sequencer import Sequencer
@@ -158,6 +159,22 @@ def test_a_writer_does_not_begin_beside_a_transaction_that_is_no_sequencers(kafk
     fresh = kafka.open()
     fresh.commit(Commit(fresh.open_epoch(), [Append("acme", 1, [b"c"])]))
     assert list(kafka.open().read("acme", 0, 9)) == [b"a", b"c"]
+
+
+def test_a_chain_is_not_opened_beside_a_transaction_that_was_left_open(kafka: Kafka) -> None:
+    engine = kafka.open()
+    epoch = engine.open_epoch()
+    TopicMaker(kafka.config).ensure([kafka.topics.of_chain("acme")])
+    stranger = Producer({"bootstrap.servers": kafka.config.servers, "transactional.id": f"{kafka.config.prefix}.other"})
+    stranger.init_transactions(SOON)
+    stranger.begin_transaction()
+    stranger.produce(kafka.topics.ledger("acme"), b"b", b"0", partition=0)
+    stranger.flush(SOON)
+    with pytest.raises(TransactionLeftOpenError, match="acme"):
+        engine.commit(Commit(epoch, [Append("acme", 0, [b"a"])]))
+    stranger.abort_transaction(SOON)
+    engine.commit(Commit(engine.open_epoch(), [Append("acme", 0, [b"c"])]))
+    assert list(kafka.open().read("acme", 0, 9)) == [b"c"]
 
 
 def test_a_command_goes_to_the_partition_of_its_chain(kafka: Kafka) -> None:

@@ -95,7 +95,7 @@ class Writer:
             producer.init_transactions(self._seconds)
             sync()
             self._check_topics()
-            if self._settle(producer):
+            if self._settle(producer, self._own()):
                 sync()
             opened = self._next(at_least)
             producer.begin_transaction()
@@ -116,6 +116,7 @@ class Writer:
             WrongPartitionError: a chain belongs to another partition.
             CommitLostError: the transaction was aborted.
             CommitUnknownError: Kafka did not say in time whether it is committed.
+            TransactionLeftOpenError: somebody else's transaction is open in the topic of a new chain.
         """
         with self._lock:
             producer = self._checked(commit)
@@ -124,6 +125,8 @@ class Writer:
                 self._maker.ensure(self._topics.of_chain(chain) for chain in new)
             letters = [(letter, self._data_of(letter.position)) for letter in commit.quarantined]
             try:
+                if new:  # An earlier writer may have failed at these very chains.
+                    self._settle(producer, [(self._topics.ledger(chain), 0) for chain in new])
                 heads = self._write(producer, commit, letters)
             except BaseException as error:
                 self._drop()
@@ -151,7 +154,7 @@ class Writer:
             own = [chain for chain, partition in self._state.partitions.items() if partition == self._partition]
         self._maker.ensure(self._topics.of_chain(chain) for chain in own)
 
-    def _settle(self, producer: Producer) -> bool:
+    def _settle(self, producer: Producer, places: Sequence[Place]) -> bool:
         """Leave nothing of an earlier writer between transactions; whether there was anything.
 
         Seen after a broker was killed again and again: a record stayed behind whose transaction nobody had ended, and
@@ -160,7 +163,7 @@ class Writer:
         Raises:
             TransactionLeftOpenError: it is not of this partition's writers.
         """
-        left = self._unsettled()
+        left = self._unsettled(places)
         if not left:
             return False
         _log.warning("transaction_left_open", topics=[topic for topic, _ in left])
@@ -169,16 +172,19 @@ class Writer:
             self._produce(producer, topic, None, b"", partition=partition)
         producer.flush(self._seconds)
         producer.abort_transaction(self._seconds)
-        if left := self._unsettled():
+        if left := self._unsettled(places):
             raise TransactionLeftOpenError(f"In topic {left[0][0]} a transaction is open that is no sequencer's.")
         return True
 
-    def _unsettled(self) -> list[Place]:
-        """Where, of all that this partition's writers alone write to, a transaction is open."""
+    def _own(self) -> list[Place]:
+        """Where this partition's writers alone write to."""
         with self._state.changed:
             own = [chain for chain, partition in self._state.partitions.items() if partition == self._partition]
         places = [(topic, self._partition) for topic in (self._topics.replies, self._topics.writers)]
-        places += [(self._topics.ledger(chain), 0) for chain in own]
+        return [*places, *((self._topics.ledger(chain), 0) for chain in own)]
+
+    def _unsettled(self, places: Sequence[Place]) -> list[Place]:
+        """Those of them where a transaction is open."""
         written, settled = self._ends.written(places), self._ends.settled(places)
         return [place for place in places if settled[place] < written[place]]
 
