@@ -12,7 +12,7 @@ import structlog
 
 from producers.deciders import registry
 from producers.deciders.snapshot import SnapshotError
-from producers.engines.errors import StorageFullError
+from producers.engines.errors import StorageFullError, UnreachableError
 from producers.engines.port import Snapshot
 from producers.sequencer.fold import ChainFold, Head, Stream
 
@@ -97,6 +97,6 @@ class Snapshots:
                 if fold.head.size - self._covered.get(fold.chain, 0) >= every(fold):
                     self._engine.save_snapshot(take(fold))
                     self._covered[fold.chain] = fold.head.size
-        except StorageFullError:
+        except (StorageFullError, UnreachableError) as error:
             # A snapshot only saves time at the next start.
-            _log.warning("snapshot_skipped", reason="storage_full")
+            _log.warning("snapshot_skipped", reason=error.code)

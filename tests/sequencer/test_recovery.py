@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlite3
 import threading
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from producers.clock import DAY, SECOND, system_clock
-from producers.engines.errors import StorageFullError
+from producers.engines.errors import StorageFullError, UnreachableError
 from producers.engines.port import ACCEPTED
 from producers.errors import ClockError, LedgerCorruptError
 from producers.sequencer import Limits, Sequencer
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from producers.engines.port import LogEngine, Snapshot
     from producers.sequencer.fold import ChainFold
 
 SERVE_AND_TELL = """
@@ -49,6 +50,19 @@ for _ in range(4):
     threading.Thread(target=ask, daemon=True).start()
 threading.Event().wait()
 """
+
+
+class Unkept:
+    """The real engine, away whenever a snapshot is to be kept."""
+
+    def __init__(self, engine: LogEngine) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def save_snapshot(self, _: Snapshot) -> None:
+        raise UnreachableError("It cannot be reached.")
 
 
 @pytest.fixture
@@ -348,4 +362,15 @@ def test_a_full_disk_at_the_stop_only_costs_the_snapshot(ledger: Ledger) -> None
         sequencer.close()
     assert "snapshot_skipped" in [entry["event"] for entry in logs]
     limit_storage(ledger.engine, pages=None)
+    ledger.verify()
+
+
+def test_a_log_that_goes_away_behind_a_commit_only_costs_the_snapshot(ledger: Ledger) -> None:
+    sequencer = Sequencer.of(ledger.installation, Unkept(ledger.engine), Limits(snapshot_every=1))
+    for _ in range(2):
+        ledger.submit(ledger.issue())
+        assert sequencer.step() == 1
+    sequencer.close()
+    assert ledger.engine.waiting() == 0
+    assert ledger.engine.load_snapshot("acme") is None
     ledger.verify()
