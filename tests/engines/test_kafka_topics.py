@@ -102,6 +102,7 @@ def test_an_intake_that_has_gone_back_is_said_aloud_until_it_is_filled_up(kafka:
     anew.submit([command(chain)])
     with pytest.raises(LedgerDamagedError, match="before offset 3"):
         anew.wait_intake(decided, SOON)
+    assert kafka.open().waiting() == 0
     anew.submit([command(chain)] * 2)
     waiting = anew.submit([command(chain)])[0]
     filled = kafka.open()

@@ -166,7 +166,8 @@ class KafkaEngine:
         places = [(self._topics.intake, partition) for partition in range(self._config.partitions)]
         ends = self._ends.written(places)
         with self._state.changed:
-            left = {place[1]: end - offset_after(self._state.position(place[1])) for place, end in ends.items()}
+            decided = {place: offset_after(self._state.position(place[1])) for place in places}
+        left = {place[1]: max(0, end - decided[place]) for place, end in ends.items()}
         # Offsets count the markers of retries as well: where entries are at hand they are counted themselves.
         if self._intake is not None and left[self.partition] < BUFFERED:
             left[self.partition] = len(self._intake.entries(position, BUFFERED))
