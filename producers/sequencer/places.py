@@ -31,7 +31,7 @@ class Places:
         self._shards[key >> _SHARD_SHIFT].add(key, place + 1)
 
     def find(self, key: int) -> Iterator[int]:
-        """The places of a key, as they were added."""
+        """The places of a key, in no order."""
         key &= _KEY
         return (mark - 1 for mark in self._shards[key >> _SHARD_SHIFT].find(key))
 
