@@ -29,6 +29,8 @@ _AGAIN_SECONDS = 1.0
 _BEFORE_SECONDS = 60.0
 _ASK_SECONDS = 10.0
 _LEAVE_SECONDS = 5.0
+_SILENT_SECONDS = 5.0
+"""A reader that begins anew needs a moment to hear anything: it must not do so more often than that."""
 _DELIVERY_MS = 10_000
 _LEFT = b"left"
 log = structlog.get_logger(__name__)
@@ -130,14 +132,15 @@ class KafkaRoster:
 
     def _hear(self, consumer: Consumer) -> None:
         """Take what comes, as long as anything does: after an outage a reader may have stopped without a word."""
-        silent_until = time.monotonic() + self._lease
+        patience = max(self._lease, _SILENT_SECONDS)
+        silent_until = time.monotonic() + patience
         while not self._closed.is_set() and time.monotonic() < silent_until:
             message = consumer.poll(_POLL_SECONDS)
             if message is not None:
                 self._take(message)
                 if message.error() is None:
                     self._next = int(message.offset() or 0) + 1
-                    silent_until = time.monotonic() + self._lease
+                    silent_until = time.monotonic() + patience
 
     def _placed(self, consumer: Consumer) -> bool:
         """Put a reader where it was, at first a little before the end; whether the brokers could say where that is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from processors.placement.roster import Announcer, Roster
     from producers.engines.kafka import KafkaConfig
 
-LOOKS = 600
+PATIENCE_SECONDS = 60.0
 LOOK_SECONDS = 0.1
 
 
@@ -43,8 +44,7 @@ def kafka_kit(config: KafkaConfig, lease_seconds: float = LEASE_SECONDS) -> Kit:
 
 def eventually(roster: Roster, condition: Callable[[], bool]) -> bool:
     """Whether something comes true while the roster hears."""
-    for _ in range(LOOKS):
-        if condition():
-            return True
+    deadline = time.monotonic() + PATIENCE_SECONDS  # not so many looks: where words come fast, they are over at once
+    while not (true := condition()) and time.monotonic() < deadline:
         roster.wait(LOOK_SECONDS)
-    return False
+    return true
