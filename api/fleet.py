@@ -7,7 +7,6 @@ by what lies in the data directory that they share.
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from contextlib import ExitStack, closing, contextmanager
@@ -29,6 +28,7 @@ from processors.exchange.limits import ExchangeLimits
 from processors.exchange.server import listening as exchange_listening
 from processors.keys.file import FileKeyProvider
 from producers.deciders.registry import PLATFORM
+from producers.ending import when_told_to_end
 from producers.engines.opening import open_engine
 from producers.home import read_home
 from producers.installation import Installation
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from producers.settings import Settings
 
 STOP_SECONDS = 9.0
-LOCK_SECONDS, GLANCE_SECONDS = 2.0, 0.05
 _OPEN_WHAT_IS_SEALED = frozenset({TRAINER, WORKER, API})
 log = structlog.get_logger(__name__)
 
@@ -59,8 +58,7 @@ class Ending:
 
     def on_signals(self) -> None:
         """End when asked as an operator does."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._asked.set())
+        when_told_to_end(self._asked.set)
 
     def give_up(self, name: str) -> None:
         """End because a child will not go on."""
@@ -123,11 +121,8 @@ def _only_server(data_dir: Path, *, alone: bool) -> Iterator[None]:
         ServerRunningError: another server does.
     """
     lock = FileLock(data_dir / "run" / LOCK)
-    deadline = time.monotonic() + LOCK_SECONDS  # who looks whether a server runs holds it for a moment
-    while not (lock.try_acquire() if alone else lock.try_share()):
-        if time.monotonic() >= deadline:
-            raise ServerRunningError("Another server runs on this data dir.")
-        time.sleep(GLANCE_SECONDS)
+    if not (lock.try_acquire() if alone else lock.try_share()):
+        raise ServerRunningError("Another server runs on this data dir.")
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from api.errors import ApiError
-from producers.locks import numbered
+from producers.locks import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,10 +97,13 @@ class Memory:
         if not turn.lock.acquire(timeout=self._seconds):
             raise _under_way()
         try:
-            with numbered(self._file, number, self._seconds) as ours:
-                if not ours:
-                    raise _under_way()
+            ours = FileLock(self._file, number)
+            if not ours.acquire_within(self._seconds):
+                raise _under_way()
+            try:
                 yield
+            finally:
+                ours.release()
         finally:
             turn.lock.release()
 

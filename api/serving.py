@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import sys
 import threading
@@ -16,6 +15,7 @@ import uvicorn
 
 from api.app import create_app
 from api.errors import AddressUnavailableError
+from producers.ending import when_told_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,8 +64,7 @@ class Doors(uvicorn.Server):
 
 def end_on_signals(doors: Doors) -> None:
     """Before and after uvicorn holds the signals, and when it raises them again at its end: finish, do not die."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: doors.stop())
+    when_told_to_end(doors.stop)
 
 
 def uvicorn_config(platform: Platform, tls: TlsFiles | None) -> uvicorn.Config:

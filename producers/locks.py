@@ -1,7 +1,12 @@
-"""Advisory file locks between processes: the kernel gives them back when their holder dies."""
+"""Advisory file locks between processes: the kernel gives them back when their holder dies.
+
+They are those of Linux for an open file description (``F_OFD_SETLK``, see fcntl(2)): two objects exclude each other
+also inside one process, and whether one is held can be asked without taking it for a moment.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -16,13 +21,15 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 0.02
 _FLOCK = struct.Struct("hhqqi")
 """``struct flock``: type, whence, start, length, process id."""
+_HELD = frozenset({errno.EAGAIN, errno.EACCES})
 
 
 class FileLock:
-    """An exclusive ``flock``; two objects exclude each other also inside one process."""
+    """One lock of a file; ``number``, 0 to 2^62 - 1, says which of its many."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, number: int = 0) -> None:
         self.path = path
+        self._number = number
         self._fd: int | None = None
 
     @property
@@ -32,28 +39,36 @@ class FileLock:
 
     def try_acquire(self) -> bool:
         """Take the lock if nobody holds it."""
-        return self._acquire(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return self._acquire(fcntl.F_OFD_SETLK, fcntl.F_WRLCK)
 
     def try_share(self) -> bool:
         """Take the lock together with whoever shares it, if nobody holds it alone."""
-        return self._acquire(fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return self._acquire(fcntl.F_OFD_SETLK, fcntl.F_RDLCK)
 
     def acquire(self) -> None:
         """Take the lock, waiting for its holder."""
-        self._acquire(fcntl.LOCK_EX)
+        self._acquire(fcntl.F_OFD_SETLKW, fcntl.F_WRLCK)
 
-    def _acquire(self, how: int) -> bool:
+    def acquire_within(self, seconds: float) -> bool:
+        """Take the lock; not if somebody else still holds it after so many seconds, since a holder may stand still."""
+        deadline = time.monotonic() + seconds
+        while not self.try_acquire():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_LOOK_SECONDS)  # The kernel would wait for ever.
+        return True
+
+    def _acquire(self, command: int, kind: int) -> bool:
         if self._fd is not None:
             return True
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(fd, how)
-        except BlockingIOError:
+            fcntl.fcntl(fd, command, _flock(kind, self._number))
+        except BaseException as error:
             os.close(fd)
-            return False
-        except BaseException:
-            os.close(fd)
+            if isinstance(error, OSError) and error.errno in _HELD:
+                return False
             raise
         self._fd = fd
         return True
@@ -72,40 +87,10 @@ def is_locked(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, 0))
     finally:
         os.close(fd)
-    return False
-
-
-@contextmanager
-def numbered(path: Path, number: int, seconds: float) -> Iterator[bool]:
-    """Hold one of the many locks of a file, 0 to 2^62 - 1, for the length of a block; whether that is so.
-
-    They exclude each other between processes and inside one (Linux: a lock of an open file description on one byte).
-
-    It is not where somebody else still holds it after so many seconds. The kernel would wait for ever, and a holder
-    may stand still.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + seconds
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        while not (ours := _locked(fd, number)) and time.monotonic() < deadline:
-            time.sleep(_LOOK_SECONDS)
-        yield ours
-    finally:
-        os.close(fd)
-
-
-def _locked(fd: int, number: int) -> bool:
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, number, 1, 0))
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
+    return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
 
 
 @contextmanager
@@ -117,3 +102,7 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _flock(kind: int, number: int) -> bytes:
+    return _FLOCK.pack(kind, os.SEEK_SET, number, 1, 0)

@@ -6,7 +6,6 @@ holds stays when its process ends, so that the next one has little to fold.
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from producers.engines.port import LogReader
 
 MOST = 64
-LOOKING_SECONDS = 0.02
 
 
 def slots(data_dir: Path, first: Path) -> Iterator[tuple[Path, Path]]:
@@ -51,21 +49,13 @@ def holding(data_dir: Path, first: Path) -> Iterator[Path]:
     """
     for path, place in slots(data_dir, first):
         lock = FileLock(place)
-        if _taken(lock):
+        if lock.try_acquire():
             try:
                 yield path
             finally:
                 lock.release()
             return
     raise ViewsInUseError(f"{MOST} processes keep read models of this data directory.")
-
-
-def _taken(lock: FileLock) -> bool:
-    """Take a lock, unless somebody holds it for more than the moment in which others look whether it is held."""
-    if lock.try_acquire():
-        return True
-    time.sleep(LOOKING_SECONDS)
-    return lock.try_acquire()
 
 
 @contextmanager
@@ -80,7 +70,7 @@ def holding_all(data_dir: Path, first: Path) -> Iterator[Sequence[Path]]:
         for path, place in slots(data_dir, first):
             if path == first or path.exists() or place.exists():
                 lock = FileLock(place)
-                if not _taken(lock):
+                if not lock.try_acquire():
                     raise ViewsInUseError("A server keeps the read models of this data directory.")
                 stack.callback(lock.release)
                 files.append(path)

@@ -8,7 +8,6 @@ Exit codes: 0 told to stop, 1 failed, 2 usage.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -25,6 +24,7 @@ from processors.packager.packager import Packager
 from processors.packager.workbench import Workbench
 from processors.runners.embedded import EmbeddedRunner
 from producers import logs
+from producers.ending import when_told_to_end
 from producers.installation import Installation
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ def main() -> int:
     parser.add_argument("--data-dir", type=Path, required=True)
     arguments = parser.parse_args()
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    when_told_to_end(stop.set)
     logs.configure()
     harden_process()
     try:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -32,8 +31,7 @@ MOST_DEATHS = 3
 """At so many deaths an operation is no longer executed."""
 REMEMBERED = 64
 REMEMBERED_LONELY = 4096
-_TRIES = 40
-_PAUSE_SECONDS = 0.05
+_PATIENCE_SECONDS = 2.0
 _EXECUTING = ".executing"
 _LOCK = ".lock"
 _ID_BYTES = 16
@@ -93,10 +91,9 @@ class Suspects:
 
         Nor does another one that stands still in the midst of it.
         """
-        lock, tries = FileLock(self._folder / "all.lock"), _TRIES
+        lock = FileLock(self._folder / "all.lock")
         try:
-            while not lock.try_acquire() and (tries := tries - 1):
-                time.sleep(_PAUSE_SECONDS)
+            lock.acquire_within(_PATIENCE_SECONDS)
             yield
         except OSError as error:
             log.warning("suspects_not_written", error=type(error).__name__)

@@ -6,7 +6,6 @@ Exit codes: 0 told to stop, 1 failed and to be started again, 2 usage, 3 failed 
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -16,6 +15,7 @@ from tensorguard.crypto.memory import harden_process
 from tensorguard.errors import TensorGuardError
 
 from producers import logs
+from producers.ending import when_told_to_end
 from producers.sequencer.process import decide_partition, exit_status
 
 
@@ -26,8 +26,7 @@ def main() -> int:
     parser.add_argument("--partition", type=int, required=True)
     arguments = parser.parse_args()
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    when_told_to_end(stop.set)
     logs.configure()
     harden_process()
     log = structlog.get_logger("sequencer").bind(partition=arguments.partition)

@@ -9,18 +9,7 @@ from typing import Any
 from processors.exchange.hub import Hub
 from processors.exchange.limits import ExchangeLimits
 from tests.support.doors import Doors, batch, open_doors
-
-SAMPLE = {
-    "prompt_index": 0,
-    "completion_index": 0,
-    "prompt": "a",
-    "completion": "b",
-    "token_ids": [3],
-    "logprobs": None,
-    "tokens_generated": 1,
-    "finish_reason": "stop",
-}
-TEXTS = {"samples": [SAMPLE], "salt": "00"}
+from tests.support.texts import TEXTS
 
 
 def sample(doors: Doors, run: str) -> Any:

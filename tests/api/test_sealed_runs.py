@@ -15,19 +15,9 @@ from processors.batches.inputs import BlobInputStore
 from processors.exchange.port import unpack_input
 from schemas import commands as c
 from tests.support.doors import TENANT, Doors, batch, open_doors
+from tests.support.texts import TEXTS
 
 KEY = {"Idempotency-Key": "one"}
-SAMPLE = {
-    "prompt_index": 0,
-    "completion_index": 0,
-    "prompt": "a",
-    "completion": "b",
-    "token_ids": [3],
-    "logprobs": None,
-    "tokens_generated": 1,
-    "finish_reason": "stop",
-}
-TEXTS = {"samples": [SAMPLE], "salt": "00"}
 
 
 def kept(doors: Doors, run: str, interval: int, future: Any) -> bytes | None:

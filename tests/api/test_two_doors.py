@@ -15,6 +15,7 @@ from processors.exchange.hub import Hub
 from processors.exchange.server import listening
 from processors.exchange.trainer import TrainerClient
 from tests.support.doors import TENANT, Doors, another_door, batch, open_doors
+from tests.support.texts import TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,17 +24,6 @@ if TYPE_CHECKING:
 RUNS = "/v1/training_clients"
 KEY = {"Idempotency-Key": "one"}
 QUOTAS = QuotaLimits(queued=12)
-SAMPLE = {
-    "prompt_index": 0,
-    "completion_index": 0,
-    "prompt": "a",
-    "completion": "b",
-    "token_ids": [3],
-    "logprobs": None,
-    "tokens_generated": 1,
-    "finish_reason": "stop",
-}
-TEXTS = {"samples": [SAMPLE], "salt": "00"}
 Both = tuple[Doors, Doors]
 
 

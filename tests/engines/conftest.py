@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.engines.handles import Kafka
+from tests.engines.kits import KITS, EngineKit
 from tests.support.kafka import broker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -19,3 +21,11 @@ def kafka() -> Iterator[Kafka]:
     kafka = Kafka(broker().config())
     yield kafka
     kafka.close()
+
+
+@pytest.fixture(params=sorted(KITS))
+def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineKit]:
+    """Each engine in turn, with a ledger of its own."""
+    kit = KITS[request.param](tmp_path)
+    yield kit
+    kit.close()

@@ -145,14 +145,20 @@ def test_a_writer_killed_within_its_transaction_leaves_nothing_of_it(kafka: Kafk
     assert list(kafka.open().read("acme", 0, 9)) == [b"kept", b"next"]
 
 
-def test_a_writer_does_not_begin_beside_a_transaction_that_is_no_sequencers(kafka: Kafka) -> None:
-    engine = kafka.open()
-    engine.commit(Commit(engine.open_epoch(), [Append("acme", 0, [b"a"])]))
+def left_open(kafka: Kafka, key: bytes) -> Producer:
+    """Somebody whose transaction has written to a chain's topic and has not ended."""
     stranger = Producer({"bootstrap.servers": kafka.config.servers, "transactional.id": f"{kafka.config.prefix}.other"})
     stranger.init_transactions(SOON)
     stranger.begin_transaction()
-    stranger.produce(kafka.topics.ledger("acme"), b"b", b"1", partition=0)
+    stranger.produce(kafka.topics.ledger("acme"), b"b", key, partition=0)
     stranger.flush(SOON)
+    return stranger
+
+
+def test_a_writer_does_not_begin_beside_a_transaction_that_is_no_sequencers(kafka: Kafka) -> None:
+    engine = kafka.open()
+    engine.commit(Commit(engine.open_epoch(), [Append("acme", 0, [b"a"])]))
+    stranger = left_open(kafka, b"1")
     with pytest.raises(TransactionLeftOpenError, match="acme"):
         kafka.open().open_epoch()
     stranger.abort_transaction(SOON)
@@ -165,11 +171,7 @@ def test_a_chain_is_not_opened_beside_a_transaction_that_was_left_open(kafka: Ka
     engine = kafka.open()
     epoch = engine.open_epoch()
     TopicMaker(kafka.config).ensure([kafka.topics.of_chain("acme")])
-    stranger = Producer({"bootstrap.servers": kafka.config.servers, "transactional.id": f"{kafka.config.prefix}.other"})
-    stranger.init_transactions(SOON)
-    stranger.begin_transaction()
-    stranger.produce(kafka.topics.ledger("acme"), b"b", b"0", partition=0)
-    stranger.flush(SOON)
+    stranger = left_open(kafka, b"0")
     with pytest.raises(TransactionLeftOpenError, match="acme"):
         engine.commit(Commit(epoch, [Append("acme", 0, [b"a"])]))
     stranger.abort_transaction(SOON)

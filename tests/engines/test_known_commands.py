@@ -11,7 +11,7 @@ from producers.engines.port import ACCEPTED, REJECTED, LogEngine, Reply
 from producers.identities import make_envelope
 from producers.sequencer import Limits, Sequencer
 from schemas.commands import EnrolProducer
-from tests.engines.kits import KITS, EngineKit
+from tests.engines.kits import EngineKit
 from tests.support.ledgers import Ledger
 
 if TYPE_CHECKING:
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
     from tensorguard.ledger.envelope import Envelope
 
 SOON = 20.0
-
-
-@pytest.fixture(params=sorted(KITS))
-def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineKit]:
-    kit = KITS[request.param](tmp_path)
-    yield kit
-    kit.close()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 
@@ -22,25 +22,13 @@ from producers.engines.port import (
     Reply,
     Snapshot,
 )
-from tests.engines.kits import KITS, EngineKit
+from tests.engines.kits import EngineKit
 from tests.support.records import some_record
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-from typing import Any
 
 SOON = 10.0
 AT_ONCE = 0.0
 BRIEFLY = 0.05
 A, B, C, R, X = map(some_record, "abcrx")
-
-
-@pytest.fixture(params=sorted(KITS))
-def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineKit]:
-    kit = KITS[request.param](tmp_path)
-    yield kit
-    kit.close()
 
 
 @pytest.fixture

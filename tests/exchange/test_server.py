@@ -1,43 +1,29 @@
-"""The hub's socket: who may connect, what misbehaving clients can do, and what happens when an end is gone."""
+"""The hub's socket: who may connect, what misbehaving clients can do, and what a roster hears."""
 
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import stat
-import subprocess
-import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from processors.exchange import address
 from processors.exchange.connection import Connection
 from processors.exchange.door import DoorClient
-from processors.exchange.errors import ExchangeAwayError, ExchangeFullError, ExchangeTakenError
+from processors.exchange.errors import ExchangeAwayError, ExchangeFullError
 from processors.exchange.frames import receive, send
 from processors.exchange.hub import Hub
 from processors.exchange.limits import ExchangeLimits
 from processors.exchange.server import listening
 from processors.exchange.trainer import TrainerClient
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 ONE = b"1" * 16
 PATIENCE = 20.0
-LIMITS = ExchangeLimits(connections=4, one_input_bytes=1 << 20, arriving_bytes=1 << 20, listening=2, stall_seconds=0.2)
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    hub = Hub(LIMITS)
-    with listening(hub, tmp_path):
-        yield hub
 
 
 def said(data_dir: Path, hello: dict[str, Any]) -> socket.socket:
@@ -146,7 +132,7 @@ def test_only_its_owner_reaches_the_socket(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_connections_have_a_limit(hub: Hub, tmp_path: Path) -> None:
-    ends = [said(tmp_path, DOOR) for _ in range(LIMITS.connections)]
+    ends = [said(tmp_path, DOOR) for _ in range(hub.limits.connections)]
     assert closed(address.connected(tmp_path))
     hub.put_input(ONE, b"x")
     for end in ends:
@@ -201,17 +187,12 @@ def test_who_does_not_read_for_long_is_disconnected_and_nothing_is_kept_for_it(t
 def test_a_door_may_not_listen_to_everything(hub: Hub, tmp_path: Path) -> None:
     with DoorClient(tmp_path) as client:
         assert client.wait_connected(PATIENCE)
-        readers = [client.stream_reader(ONE) for _ in range(LIMITS.listening)]
+        readers = [client.stream_reader(ONE) for _ in range(hub.limits.listening)]
         with pytest.raises(ExchangeFullError):
             client.stream_reader(ONE)
         readers[0].close()
         client.stream_reader(ONE).close()
     assert hub.figures().ready == ()
-
-
-def threads_and_files() -> tuple[int, int]:
-    """What of each this process has."""
-    return threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
 
 
 class Heard:
@@ -285,113 +266,6 @@ def test_who_lost_a_run_and_has_not_noticed_spoils_no_stream(hub: Hub, tmp_path:
     present.close()
     assert hub.wait_gone("present", PATIENCE)
     assert (second.read(), second.read(), second.lost) == ([b"A", b"B"], None, False)
-
-
-def test_a_trainer_notices_that_the_hub_is_gone(tmp_path: Path) -> None:
-    gone = threading.Event()
-    with listening(Hub(), tmp_path):
-        client = TrainerClient(tmp_path, "worker", on_close=gone.set)
-    assert gone.wait(PATIENCE)
-    with pytest.raises(ExchangeAwayError):
-        client.input(ONE)
-    with pytest.raises(ExchangeAwayError):
-        TrainerClient(tmp_path, "worker")
-
-
-def test_a_door_is_connected_again_when_the_hub_comes_back(tmp_path: Path) -> None:
-    told = threading.Event()
-    with DoorClient(tmp_path) as client:
-        with pytest.raises(ExchangeAwayError):
-            client.put_input(ONE, b"x")
-        with listening(Hub(), tmp_path):
-            assert client.wait_connected(PATIENCE)
-            reader = client.stream_reader(ONE, told.set)
-            client.put_input(ONE, b"x")
-        assert told.wait(PATIENCE)
-        assert (reader.read(PATIENCE), reader.lost) == (None, True)
-        with pytest.raises(ExchangeAwayError):
-            client.stream_reader(ONE)
-        reader.close()
-        with listening(Hub(), tmp_path):
-            assert client.wait_connected(PATIENCE)
-            assert (client.has_input(ONE), client.reachable()) == (False, True)
-        assert client.wait_lost(PATIENCE)
-        before = threads_and_files()
-        for _ in range(3):
-            with listening(Hub(), tmp_path):
-                assert client.wait_connected(PATIENCE)
-                client.figures()
-            assert client.wait_lost(PATIENCE)
-        assert threads_and_files() == before
-
-
-def test_a_door_whose_hub_does_not_answer_says_so_and_connects_anew(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("processors.exchange.connection.ANSWER_SECONDS", 0.5)
-    stuck, go_on = threading.Event(), threading.Event()
-
-    def figures(_: Hub) -> Any:
-        stuck.set()
-        go_on.wait(PATIENCE)
-
-    with DoorClient(tmp_path) as client:
-        assert client.wait_connected(PATIENCE)
-        with monkeypatch.context() as patched:
-            patched.setattr(Hub, "figures", figures)
-            with pytest.raises(ExchangeAwayError):
-                client.figures()
-            assert stuck.is_set()
-        go_on.set()
-        assert client.wait_connected(PATIENCE)
-        client.put_input(ONE, b"x")
-    assert hub.has_input(ONE)
-
-
-def test_a_second_hub_is_refused_while_the_first_is_there(hub: Hub, tmp_path: Path) -> None:
-    with pytest.raises(ExchangeTakenError), listening(Hub(), tmp_path):
-        pass
-    hub.put_input(ONE, b"x")
-    client = TrainerClient(tmp_path, "worker")
-    assert client.input(ONE) == b"x"
-    client.close()
-
-
-HOLD = """
-import sys
-from pathlib import Path
-from processors.exchange.hub import Hub
-from processors.exchange.server import listening
-with listening(Hub(), Path(sys.argv[1])):
-    print(flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_what_a_killed_hub_left_behind_is_replaced(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert (tmp_path / "run" / "exchange.sock").is_socket()
-    with pytest.raises(ExchangeAwayError):
-        address.connected(tmp_path)
-    with listening(Hub(), tmp_path):
-        TrainerClient(tmp_path, "worker").close()
-    assert not (tmp_path / "run" / "exchange.sock").exists()
-
-
-def test_the_path_of_a_data_directory_may_be_longer_than_a_sockets_name(tmp_path: Path) -> None:
-    deep = tmp_path.joinpath(*["a-folder-with-a-name-of-some-length"] * 8)
-    deep.mkdir(parents=True)
-    hub = Hub()
-    with listening(hub, deep), DoorClient(deep) as client:
-        assert client.wait_connected(PATIENCE)
-        client.put_input(ONE, b"x")
-        assert hub.has_input(ONE)
 
 
 def test_what_a_hub_says_that_no_hub_would_say_ends_the_connection() -> None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from producers.locks import FileLock, is_locked
 from producers.positions import PositionFile, Reader, readers
 from tests.support.ledgers import python
 
@@ -120,15 +119,3 @@ def test_a_file_that_is_no_note_is_passed_over(tmp_path: Path, data: bytes) -> N
     file.note({"acme": 1})
     next((tmp_path / "run" / "readers").glob("*.json")).write_bytes(data)
     assert readers(tmp_path) == []
-
-
-def test_a_lock_is_looked_at_without_being_made_or_kept(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    assert not is_locked(path)
-    assert not path.exists()
-    lock = FileLock(path)
-    assert lock.try_acquire()
-    assert is_locked(path)
-    lock.release()
-    assert not is_locked(path)
-    assert lock.try_acquire()
