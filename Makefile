@@ -18,6 +18,9 @@ LINKS := $(if $(TG_WHEELS),--find-links $(TG_WHEELS))
 DEMO_kafka := --kafka
 STAMP := $(VENV)/.installed
 
+# A start reads some four thousand modules, and most of its time is their compilation where nobody keeps what it made.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format bench soak serve clean
 
