@@ -191,6 +191,7 @@ def test_a_request_that_was_kept_but_not_decided_before_a_crash_is_taken_up_unde
 
 def test_completions_survive_a_restart_until_their_time_is_over(data_dir: Path) -> None:
     with open_doors(data_dir) as doors:
+        before = doors.platform.installation.clock()
         key, run = doors.key, leased(doors)
         future = doors.operate(run, "sample", {"prompts": ["a"], "sampling_config": {"max_tokens": 3, "seed": 5}})
         doors.worker.sampled(future, json.dumps(TEXTS).encode())
@@ -198,7 +199,7 @@ def test_completions_survive_a_restart_until_their_time_is_over(data_dir: Path) 
         done = doors.get(f"/v1/futures/{future['future_id']}", key=key)
         assert done["result"]["samples"][0]["completion"] == "b"
         store = doors.platform.results
-        assert store.sweep(TENANT, doors.platform.installation.clock() + 3_599_000_000) == 0
+        assert store.sweep(TENANT, before + 3_599_000_000) == 0
         assert store.sweep(TENANT, doors.platform.installation.clock() + 3_601_000_000) == 1
         gone = doors.get(f"/v1/futures/{future['future_id']}", key=key)
         assert (gone["status"], gone["result"], gone["error"]["code"]) == ("completed", None, "result_expired")
