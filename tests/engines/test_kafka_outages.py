@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from producers.engines.errors import EngineError, FencedError, UnreachableError
-from producers.engines.kafka import KafkaConfig, KafkaEngine, ends, topics
+from producers.engines.kafka import KafkaConfig, KafkaEngine, ends, records, topics
 from producers.engines.kafka.errors import (
     BrokerError,
     CommitLostError,
@@ -136,6 +136,22 @@ def test_a_broker_that_stays_away_is_told_as_such(monkeypatch: pytest.MonkeyPatc
         own.signal(signal.SIGCONT)
     assert "TG_LOG_URL" in told.value.next_step
     assert engine.sizes() == {}
+
+
+def test_a_chain_is_not_taken_for_gone_because_its_broker_is(
+    monkeypatch: pytest.MonkeyPatch, own: Broker, kafka: Kafka
+) -> None:
+    monkeypatch.setattr(records, "_GONE_SECONDS", -1.0)
+    writer = kafka.open()
+    reader = kafka.open(metadata_max_age_ms="1000", topic_metadata_refresh_interval_ms="500")
+    epoch = writer.open_epoch()
+    writer.commit(Commit(epoch, [Append("acme", 0, numbered(0, 9000))]))
+    assert list(reader.read("acme", 0, 1)) == numbered(0, 1)
+    own.stop()
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(reader.read, "acme", 8500, 1)
+        own.start()
+        assert list(read.result(LATER)) == numbered(8500, 1)
 
 
 def test_a_start_without_a_broker_says_so_at_once_and_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:

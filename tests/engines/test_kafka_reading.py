@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.engines.kafka import records
+from producers.engines.kafka import records, stream
 from producers.engines.kafka.errors import (
     BrokerError,
     MessageTooLargeError,
@@ -115,7 +115,7 @@ def test_closing_wakes_who_waits(kafka: Kafka) -> None:
 def test_recent_records_are_bounded_and_what_is_forgotten_is_read_again(
     kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "_WINDOW_RECORDS", 8)
+    monkeypatch.setattr(stream, "_WINDOW_RECORDS", 8)
     monkeypatch.setattr(records, "_ALL_BYTES", 40)
     engine = kafka.open()
     chains = ["acme", "beta", "gamma"]
@@ -125,4 +125,4 @@ def test_recent_records_are_bounded_and_what_is_forgotten_is_read_again(
     for start in (0, 20, 40, 10, 59, 0):
         for chain in chains:
             assert list(reader.read(chain, start, 20)) == numbered(start, min(20, 60 - start))
-    assert sum(stream.held for stream in reader._records._streams.values()) <= 40
+    assert sum(each.held for each in reader._records._streams.values()) <= 40

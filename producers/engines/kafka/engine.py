@@ -60,6 +60,7 @@ class KafkaEngine:
             state=self._state,
             maker=self._maker,
             ends=self._ends,
+            records=self._records,
             framer=framer,
             data_of=self._taken_in,
         )

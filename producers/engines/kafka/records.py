@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,8 +11,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from producers.engines.errors import EngineError, LedgerDamagedError
 from producers.engines.kafka.errors import DENIED, BrokerError, DeniedError, reason_of, typed_errors
-from producers.engines.kafka.index import NEAR, Index
-from producers.engines.kafka.patience import ATTEMPT_SECONDS, PASSING, ride_out
+from producers.engines.kafka.index import NEAR
+from producers.engines.kafka.patience import ATTEMPT_SECONDS, ride_out
+from producers.engines.kafka.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -23,58 +22,11 @@ if TYPE_CHECKING:
     from producers.engines.kafka.topics import Topics
 
 _BATCH = 1000
-_WINDOW_RECORDS = 4096
-_WINDOW_BYTES = 8 << 20
 _ALL_BYTES = 64 << 20
 _POLL_SECONDS = 0.1
 _SECONDS = 30.0
 _GONE_SECONDS = 3.0
 _SILENT_SECONDS = 5.0
-
-
-@dataclass
-class _Stream:
-    """What is held of one chain: records ``first`` up to ``next``, and whether the consumer brings more.
-
-    ``fault``: why it brings no more behind them; that is told to who reads on, and to nobody else.
-    """
-
-    chain: str
-    first: int = 0
-    first_offset: int = 0
-    next: int | None = None
-    window: deque[bytes] = field(default_factory=deque)
-    held: int = 0
-    assigned: bool = False
-    ended: bool = False
-    fault: EngineError | None = None
-    index: Index = field(default_factory=Index)
-    read_at: float = 0.0
-
-    def add(self, seq: int, data: bytes) -> None:
-        if self.next is None:
-            self.first = seq
-        self.window.append(data)
-        self.held += len(data)
-        self.next = seq + 1
-
-    def clear(self) -> None:
-        self.window.clear()
-        self.held, self.next = 0, None
-
-    def trim(self) -> None:
-        while len(self.window) > _WINDOW_RECORDS or self.held > _WINDOW_BYTES:
-            self.held -= len(self.window.popleft())
-            self.first += 1
-
-    def cut(self, seq: int) -> None:
-        """Forget what is held from a record on."""
-        while self.window and self.next is not None and self.next > seq:
-            self.held -= len(self.window.pop())
-            self.next -= 1
-
-    def has(self, seq: int) -> bool:
-        return self.next is not None and self.first <= seq < self.next
 
 
 class Framing(Protocol):
@@ -99,8 +51,8 @@ class Records:
         self._framer = framer
         self._closed = closed
         self._lock = threading.Lock()
-        self._streams: dict[str, _Stream] = {}
-        self._by_topic: dict[str, _Stream] = {}
+        self._streams: dict[str, Stream] = {}
+        self._by_topic: dict[str, Stream] = {}
         self._consumer: Consumer | None = None
 
     def read(self, chain: str, start: int, end: int, size: int) -> list[bytes]:
@@ -119,6 +71,24 @@ class Records:
             stream.trim()
             self._bound()
             return found
+
+    def count(self, chain: str, known: int) -> int:
+        """How many committed records the topic of a chain holds now, of which so many are known.
+
+        Raises:
+            LedgerDamagedError: the topic lacks a record, or holds one that is not the ledger's.
+            BrokerError: Kafka cannot be reached.
+        """
+        with self._lock, typed_errors("reading a chain"):
+            stream = self._stream(chain)
+            if known:
+                self._unassign(stream)
+                stream.clear()
+                self._collect(stream, known - 1, known, known)
+            else:
+                self._assign(stream, 0)
+            self._read_out(stream)
+            return stream.next or 0
 
     def prefetch(self, starts: Mapping[str, int]) -> None:
         """Have records of chains brought together, each from where it will be read, if that is known without a search.
@@ -148,22 +118,22 @@ class Records:
                 self._consumer.close()
                 self._consumer = None
 
-    def _stream(self, chain: str) -> _Stream:
+    def _stream(self, chain: str) -> Stream:
         if chain not in self._streams:
-            stream = _Stream(chain)
+            stream = Stream(chain)
             self._streams[chain] = self._by_topic[self._topics.ledger(chain)] = stream
         return self._streams[chain]
 
-    def _ahead(self, starts: Mapping[str, int]) -> Iterator[tuple[_Stream, int | None]]:
+    def _ahead(self, starts: Mapping[str, int]) -> Iterator[tuple[Stream, int | None]]:
         for chain, start in starts.items():
             stream = self._stream(chain)
             if not stream.assigned and not stream.has(start) and stream.fault is None:
                 yield stream, stream.index.near(start)
 
-    def _place(self, stream: _Stream, offset: int) -> TopicPartition:
+    def _place(self, stream: Stream, offset: int) -> TopicPartition:
         return TopicPartition(self._topics.ledger(stream.chain), 0, offset)
 
-    def _collect(self, stream: _Stream, start: int, end: int, size: int) -> list[bytes]:
+    def _collect(self, stream: Stream, start: int, end: int, size: int) -> list[bytes]:
         found: list[bytes] = []
         deadline, looked_again = time.monotonic() + _SECONDS, False
         silent_until = time.monotonic() + _SILENT_SECONDS
@@ -193,11 +163,22 @@ class Records:
             self._pump(stream, deadline)
         return found
 
-    def _brings(self, stream: _Stream, wanted: int) -> bool:
+    def _read_out(self, stream: Stream) -> None:
+        """Read on until the topic ends."""
+        deadline, reached = time.monotonic() + _SECONDS, stream.next
+        while not stream.ended:
+            self._pump(stream, deadline)
+            stream.trim()
+            if stream.next != reached:
+                deadline, reached = time.monotonic() + _SECONDS, stream.next
+        if stream.fault is not None:
+            raise stream.fault
+
+    def _brings(self, stream: Stream, wanted: int) -> bool:
         """Whether the consumer will soon come by a record."""
         return stream.assigned and (stream.next is None or 0 <= wanted - stream.next <= NEAR)
 
-    def _seek(self, stream: _Stream, wanted: int, size: int, deadline: float) -> None:
+    def _seek(self, stream: Stream, wanted: int, size: int, deadline: float) -> None:
         """Have the consumer stand at a record, or a little before it."""
         low, high = stream.index.gaps(wanted, size, self._end(stream))
         high = high if wanted else low
@@ -210,29 +191,34 @@ class Records:
                 high = middle
         self._assign(stream, wanted + low)
 
-    def _first(self, stream: _Stream, offset: int, deadline: float) -> tuple[int, int] | None:
+    def _first(self, stream: Stream, offset: int, deadline: float) -> tuple[int, int] | None:
         """Seq and offset of the first record at an offset or behind it; None if there is none."""
         self._assign(stream, offset)
         while stream.next is None and not stream.ended:
             self._pump(stream, deadline)
         return None if stream.next is None else (stream.first, stream.first_offset)
 
-    def _end(self, stream: _Stream) -> int:
+    def _end(self, stream: Stream) -> int:
         place = TopicPartition(self._topics.ledger(stream.chain), 0)
-        try:
-            # A broker may not have heard of a new topic yet; one that is gone stays so.
-            return ride_out(
-                lambda: ride_out(lambda: self._asked_end(place), time.sleep, _GONE_SECONDS, _GONE),
-                time.sleep,
-                passing=PASSING - _GONE,
-            )
-        except KafkaException as error:
-            if reason_of(error).code() in _GONE:
-                raise LedgerDamagedError(f"The topic of chain {stream.chain!r} is gone from Kafka.") from error
-            raise
+        missed: list[float] = []
 
-    def _asked_end(self, place: TopicPartition) -> int:
-        return int(self._opened().get_watermark_offsets(place, timeout=ATTEMPT_SECONDS)[1])
+        def ask() -> int:
+            try:
+                return int(self._opened().get_watermark_offsets(place, timeout=ATTEMPT_SECONDS)[1])
+            except KafkaException as error:
+                # A broker may not have heard of a new topic yet; one that is gone stays so.
+                if reason_of(error).code() in _ABSENT and self._unlisted(place.topic):
+                    missed.append(time.monotonic())
+                    if missed[-1] - missed[0] > _GONE_SECONDS:
+                        raise LedgerDamagedError(f"The topic of chain {stream.chain!r} is gone from Kafka.") from error
+                raise
+
+        return ride_out(ask, time.sleep)
+
+    def _unlisted(self, topic: str) -> bool:
+        """Whether brokers know of the ledger and not of a topic; a client by itself says so of any in an outage."""
+        listed = self._opened().list_topics(timeout=ATTEMPT_SECONDS).topics
+        return self._topics.writers in listed and topic not in listed
 
     def _opened(self) -> Consumer:
         if self._closed():
@@ -242,19 +228,19 @@ class Records:
             self._consumer = Consumer(self._config.consumer("readers", reset="error"))
         return self._consumer
 
-    def _assign(self, stream: _Stream, offset: int) -> None:
+    def _assign(self, stream: Stream, offset: int) -> None:
         self._unassign(stream)
         stream.clear()
         stream.ended = False
         self._opened().incremental_assign([self._place(stream, offset)])
         stream.assigned = True
 
-    def _unassign(self, stream: _Stream) -> None:
+    def _unassign(self, stream: Stream) -> None:
         if stream.assigned:
             self._opened().incremental_unassign([TopicPartition(self._topics.ledger(stream.chain), 0)])
             stream.assigned = False
 
-    def _pump(self, wanting: _Stream, deadline: float) -> None:
+    def _pump(self, wanting: Stream, deadline: float) -> None:
         """Take what the consumer has, for whomever it is."""
         consumer = self._opened()
         first = consumer.poll(_POLL_SECONDS)
@@ -266,28 +252,32 @@ class Records:
             stream = self._by_topic.get(str(message.topic()))
             if stream is not None and stream.assigned:
                 self._take_or_stop(stream, message)
-                if stream is not wanting and (len(stream.window) > _WINDOW_RECORDS or stream.held > _WINDOW_BYTES):
+                if stream is not wanting and stream.full:
                     self._unassign(stream)
 
-    def _take_or_stop(self, stream: _Stream, message: Message) -> None:
+    def _take_or_stop(self, stream: Stream, message: Message) -> None:
         try:
             self._take(stream, message)
         except EngineError as fault:
             self._unassign(stream)
             stream.fault, stream.ended = fault, True
 
-    def _take(self, stream: _Stream, message: Message) -> None:
+    def _take(self, stream: Stream, message: Message) -> None:
         error = message.error()
         if error is None:
             self._take_record(stream, message)
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- librdkafka's own errors are called so
+            stream.ended = True
+        elif error.code() in _ABSENT:  # The next look at where its topic ends tells what of it is true.
+            self._unassign(stream)
+            stream.clear()
             stream.ended = True
         elif error.code() in _GONE:
             raise LedgerDamagedError(f"Records of chain {stream.chain!r} are gone from Kafka ({error.name()}).")
         elif error.code() in DENIED:
             raise DeniedError(f"Kafka does not allow reading chain {stream.chain!r} ({error.name()}).")
 
-    def _take_record(self, stream: _Stream, message: Message) -> None:
+    def _take_record(self, stream: Stream, message: Message) -> None:
         key, value, offset = bytes(message.key() or b""), message.value(), int(message.offset() or 0)
         if not key.isdigit() or value is None or stream.next not in (None, int(key)):
             if key.isdigit():
@@ -319,8 +309,12 @@ _GONE = frozenset(
     {
         KafkaError.OFFSET_OUT_OF_RANGE,
         KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001 -- librdkafka's own errors are called so
+    }
+)
+_ABSENT = frozenset(
+    {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 -- the same
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 -- librdkafka's own errors are called so
         KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 -- the same
     }
 )

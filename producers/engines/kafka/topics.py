@@ -57,6 +57,7 @@ class Topics:
 
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
+        self._ledgers = f"{config.prefix}.ledger."
         self.intake = f"{config.prefix}.intake"
         self.replies = f"{config.prefix}.replies"
         self.writers = f"{config.prefix}.writers"
@@ -67,7 +68,11 @@ class Topics:
 
     def ledger(self, chain: str) -> str:
         """The topic of a chain."""
-        return f"{self._config.prefix}.ledger.{chain}"
+        return self._ledgers + chain
+
+    def chain_of(self, name: str) -> str | None:
+        """The chain whose topic it is; None if it is another one."""
+        return name.removeprefix(self._ledgers) if name.startswith(self._ledgers) else None
 
     def fixed(self) -> list[Topic]:
         """Every topic but those of chains. Partition p of what a writer writes is that of intake partition p."""
@@ -120,6 +125,15 @@ class TopicMaker:
             existing = self._existing()
             made = self._make([topic for name, topic in wanted.items() if name not in existing])
             self._check([topic for name, topic in wanted.items() if name not in made])
+
+    def names(self) -> list[str]:
+        """The names of all topics there are.
+
+        Raises:
+            BrokerError: Kafka cannot be reached.
+        """
+        with typed_errors("listing topics"):
+            return sorted(self._existing())
 
     def _existing(self) -> dict[str, int]:
         listed = ride_out(self._listed, time.sleep, _CONNECT_SECONDS)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from tensorguard.ledger.errors import LedgerError
-from tensorguard.ledger.record import decode_record
 
 from producers.engines.errors import EngineError, FencedError, HeadMovedError
 from producers.engines.kafka import messages
+from producers.engines.kafka.beginning import Beginning, opened_for
 from producers.engines.kafka.bounded import within
 from producers.engines.kafka.errors import (
     CommitLostError,
     CommitUnknownError,
-    TransactionLeftOpenError,
     WrongPartitionError,
     kafkas,
     reason_of,
@@ -33,13 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from producers.engines.kafka.config import KafkaConfig
-    from producers.engines.kafka.ends import Ends, Place
-    from producers.engines.kafka.records import Framing
+    from producers.engines.kafka.ends import Ends
+    from producers.engines.kafka.records import Framing, Records
     from producers.engines.kafka.state import State
     from producers.engines.kafka.topics import TopicMaker, Topics
     from producers.engines.port import Append, Commit
 
-_log = structlog.get_logger("kafka")
 _Letters = Sequence[tuple[Quarantined, bytes]]
 _GRACE_SECONDS = 5.0
 _FULL_SECONDS = 0.1
@@ -57,6 +53,7 @@ class Writer:
         state: State,
         maker: TopicMaker,
         ends: Ends,
+        records: Records,
         framer: Framing,
         data_of: Callable[[int], bytes],
     ) -> None:
@@ -65,7 +62,7 @@ class Writer:
         self._partition = partition
         self._state = state
         self._maker = maker
-        self._ends = ends
+        self._beginning = Beginning(config, topics, partition, state=state, maker=maker, ends=ends, records=records)
         self._framer = framer
         self._data_of = data_of
         self._seconds = config.transaction_seconds + _GRACE_SECONDS
@@ -87,6 +84,7 @@ class Writer:
             FencedError: another writer came in between.
             EngineError: the schema registry does not answer, or refuses a schema: nobody is fenced.
             TransactionLeftOpenError: somebody else's transaction is open in a topic of the partition.
+            LedgerDamagedError: a chain's topic goes on with what are not its next records.
         """
         with self._lock, typed_errors("taking the writer's role"):
             self._drop()
@@ -94,15 +92,18 @@ class Writer:
             producer = Producer(self._config.transactional(f"sequencer.{self._partition}"))
             producer.init_transactions(self._seconds)
             sync()
-            self._check_topics()
-            if self._settle(producer, self._own()):
+            self._beginning.check_topics()
+            if self._beginning.settle(producer, self._seconds):
                 sync()
-            opened = self._next(at_least)
+            heads, opened = self._beginning.unheard(), self._next(at_least)
             producer.begin_transaction()
-            producer.produce(self._topics.writers, *self._writer_message(opened), partition=self._partition)
+            self._produce_heads(producer, heads)
+            self._produce(producer, self._topics.writers, *_writer_message(opened))
             producer.commit_transaction(self._seconds)
             self._producer, self._epoch = producer, opened.epoch
             with self._state.changed:
+                for chain, head in heads.items():
+                    self._state.head(self._partition, chain, head)
                 self._state.writer(self._partition, opened)
                 self._state.changed.notify_all()
             return opened.epoch
@@ -125,13 +126,12 @@ class Writer:
                 self._maker.ensure(self._topics.of_chain(chain) for chain in new)
             letters = [(letter, self._data_of(letter.position)) for letter in commit.quarantined]
             try:
-                if new:  # An earlier writer may have failed at these very chains.
-                    self._settle(producer, [(self._topics.ledger(chain), 0) for chain in new])
-                heads = self._write(producer, commit, letters)
-            except BaseException as error:
+                with typed_errors("beginning a transaction"):
+                    if new:  # An earlier writer may have failed at these very chains.
+                        self._beginning.settle(producer, self._seconds, new)
+                    heads = self._write(producer, commit, letters)
+            except BaseException:
                 self._drop()
-                if isinstance(error, KafkaException):
-                    raise translated(error, "beginning a transaction") from error
                 raise
             self._apply(commit, letters, heads)
             if commit.intake_position is not None:
@@ -148,46 +148,6 @@ class Writer:
             position = self._state.position(self._partition)
             return WriterState(max(at_least, self._state.epoch(self._partition) + 1), position)
 
-    def _check_topics(self) -> None:
-        """The topics of this partition's chains must be as they were made."""
-        with self._state.changed:
-            own = [chain for chain, partition in self._state.partitions.items() if partition == self._partition]
-        self._maker.ensure(self._topics.of_chain(chain) for chain in own)
-
-    def _settle(self, producer: Producer, places: Sequence[Place]) -> bool:
-        """Leave nothing of an earlier writer between transactions; whether there was anything.
-
-        Seen after a broker was killed again and again: a record stayed behind whose transaction nobody had ended, and
-        the next one's commit, being the same producer's, took it along. An abort does so as well.
-
-        Raises:
-            TransactionLeftOpenError: it is not of this partition's writers.
-        """
-        left = self._unsettled(places)
-        if not left:
-            return False
-        _log.warning("transaction_left_open", topics=[topic for topic, _ in left])
-        producer.begin_transaction()
-        for topic, partition in left:
-            self._produce(producer, topic, None, b"", partition=partition)
-        producer.flush(self._seconds)
-        producer.abort_transaction(self._seconds)
-        if left := self._unsettled(places):
-            raise TransactionLeftOpenError(f"In topic {left[0][0]} a transaction is open that is no sequencer's.")
-        return True
-
-    def _own(self) -> list[Place]:
-        """Where this partition's writers alone write to."""
-        with self._state.changed:
-            own = [chain for chain, partition in self._state.partitions.items() if partition == self._partition]
-        places = [(topic, self._partition) for topic in (self._topics.replies, self._topics.writers)]
-        return [*places, *((self._topics.ledger(chain), 0) for chain in own)]
-
-    def _unsettled(self, places: Sequence[Place]) -> list[Place]:
-        """Those of them where a transaction is open."""
-        written, settled = self._ends.written(places), self._ends.settled(places)
-        return [place for place in places if settled[place] < written[place]]
-
     def _checked(self, commit: Commit) -> Producer:
         with self._state.changed:
             newest = self._state.epoch(self._partition)
@@ -203,7 +163,7 @@ class Writer:
         size = self._state.sizes.get(append.chain, 0)
         if size != append.expected_size:
             raise HeadMovedError(f"Chain {append.chain!r} has {size} records, not {append.expected_size}.")
-        partition = self._state.partitions.get(append.chain) if size else _opened_for(append)
+        partition = self._state.partitions.get(append.chain) if size else opened_for(append.records)
         if partition not in (None, self._partition):
             raise WrongPartitionError(f"Chain {append.chain!r} belongs to intake partition {partition}.")
 
@@ -225,8 +185,7 @@ class Writer:
     def _produce_all(self, producer: Producer, commit: Commit, letters: _Letters, offsets: dict[str, int]) -> None:
         for append in commit.appends:
             self._produce_records(producer, append, offsets)
-            head = messages.encode_head(self._head(append, None))
-            self._produce(producer, self._topics.writers, messages.chain_key(append.chain), head)
+        self._produce_heads(producer, {append.chain: self._head(append, None) for append in commit.appends})
         for letter, data in letters:
             key, value = str(letter.position).encode(), messages.encode_dead_letter(letter, data)
             self._produce(producer, self._topics.dead_letters, key, value)
@@ -234,7 +193,11 @@ class Writer:
             self._produce(producer, self._topics.replies, None, data)
         if commit.intake_position is not None:
             at = WriterState(commit.epoch, commit.intake_position)
-            self._produce(producer, self._topics.writers, *reversed(self._writer_message(at)))
+            self._produce(producer, self._topics.writers, *_writer_message(at))
+
+    def _produce_heads(self, producer: Producer, heads: Mapping[str, Head]) -> None:
+        for chain, head in heads.items():
+            self._produce(producer, self._topics.writers, messages.chain_key(chain), messages.encode_head(head))
 
     def _produce_records(self, producer: Producer, append: Append, offsets: dict[str, int]) -> None:
         topic = self._topics.ledger(append.chain)
@@ -310,19 +273,11 @@ class Writer:
                 self._state.set_aside(letter, data)
             self._state.changed.notify_all()
 
-    def _writer_message(self, state: WriterState) -> tuple[bytes, bytes]:
-        return messages.encode_writer(state), messages.WRITER_KEY
-
     def _drop(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.purge()
 
 
-def _opened_for(append: Append) -> int | None:
-    """The partition that a new chain's first record gives it to; None if it does not say."""
-    try:
-        first = decode_record(append.records[0], {})
-        return first.field("intake_partition", int) if first.event == "ChainOpened" else None
-    except (LedgerError, IndexError):
-        return None
+def _writer_message(state: WriterState) -> tuple[bytes, bytes]:
+    return messages.WRITER_KEY, messages.encode_writer(state)

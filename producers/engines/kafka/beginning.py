@@ -1,0 +1,152 @@
+"""What a writer sees to before it writes: nothing of an earlier one lies half-done, and all of it is known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+from tensorguard.ledger.errors import LedgerError
+from tensorguard.ledger.record import decode_record
+
+from producers.engines.kafka.errors import TransactionLeftOpenError
+from producers.engines.kafka.intake import hashed_partition
+from producers.engines.kafka.messages import Head
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from confluent_kafka import Producer
+
+    from producers.engines.kafka.config import KafkaConfig
+    from producers.engines.kafka.ends import Ends, Place
+    from producers.engines.kafka.records import Records
+    from producers.engines.kafka.state import State
+    from producers.engines.kafka.topics import TopicMaker, Topics
+
+_log = structlog.get_logger("kafka")
+_MARKERS = 2
+"""Behind a head that is told lie at most two commits: the one that it begins with, and the one that told it."""
+
+
+class Beginning:
+    """Looks over the topics that the writers of one intake partition write to."""
+
+    def __init__(
+        self,
+        config: KafkaConfig,
+        topics: Topics,
+        partition: int,
+        *,
+        state: State,
+        maker: TopicMaker,
+        ends: Ends,
+        records: Records,
+    ) -> None:
+        self._partitions = config.partitions
+        self._topics = topics
+        self._partition = partition
+        self._state = state
+        self._maker = maker
+        self._ends = ends
+        self._records = records
+
+    def check_topics(self) -> None:
+        """The topics of this partition's chains must be as they were made."""
+        self._maker.ensure(self._topics.of_chain(chain) for chain in self._chains())
+
+    def settle(self, producer: Producer, seconds: float, chains: Sequence[str] | None = None) -> bool:
+        """Leave nothing of an earlier writer between transactions, in all or those chains; whether there was anything.
+
+        Seen after a broker was killed again and again: a record stayed behind whose transaction nobody had ended, and
+        the next one's commit, being the same producer's, took it along. An abort does so as well.
+
+        Raises:
+            TransactionLeftOpenError: it is not of this partition's writers.
+        """
+        places = self._own() if chains is None else self._places(chains)
+        left = self._unsettled(places)
+        if not left:
+            return False
+        _log.warning("transaction_left_open", topics=[topic for topic, _ in left])
+        producer.begin_transaction()
+        for topic, partition in left:
+            producer.produce(topic, b"", partition=partition)
+        producer.flush(seconds)
+        producer.abort_transaction(seconds)
+        if left := self._unsettled(places):
+            raise TransactionLeftOpenError(f"In topic {left[0][0]} a transaction is open that is no sequencer's.")
+        return True
+
+    def unheard(self) -> dict[str, Head]:
+        """The true heads of those chains of this partition that go on behind what ``writers`` and ``replies`` tell.
+
+        A broker whose machine lost its power may have the records and not what was written beside them. A writer that
+        believed the latter would write the same numbers a second time.
+
+        Raises:
+            LedgerDamagedError: what lies behind a chain's known end is not its next records.
+            BrokerError: Kafka does not bring them in time.
+        """
+        found = dict(self._longer())
+        if found:
+            _log.warning("records_unheard_of", chains={chain: head.size for chain, head in found.items()})
+        return found
+
+    def _longer(self) -> Iterator[tuple[str, Head]]:
+        known, unknown = self._chains(), self._untold()
+        ends = self._ends.settled(self._places([*known, *unknown]))
+        for chain in known:
+            head = self._told(chain)
+            if self._may_go_on(head, ends[self._topics.ledger(chain), 0]):
+                size = self._records.count(chain, head.size)
+                if size > head.size:
+                    yield chain, Head(size, head.seq, head.offset)
+        for chain in unknown:
+            size = self._records.count(chain, 0) if ends[self._topics.ledger(chain), 0] else 0
+            if size and self._opened_here(chain, size):
+                yield chain, Head(size, 0, 0)
+
+    def _may_go_on(self, head: Head, end: int) -> bool:
+        """Whether a topic is longer than a chain's known records and the markers of their commits make it."""
+        return end - head.offset > head.size - head.seq + _MARKERS
+
+    def _told(self, chain: str) -> Head:
+        with self._state.changed:
+            head = self._state.heads.get(chain, Head(0, 0, 0))
+            return Head(self._state.sizes[chain], head.seq, head.offset)
+
+    def _chains(self) -> list[str]:
+        with self._state.changed:
+            return [chain for chain, partition in self._state.partitions.items() if partition == self._partition]
+
+    def _untold(self) -> list[str]:
+        """Chains that have a topic and of which nothing is told: most often an opening that came to nothing."""
+        chains = [self._topics.chain_of(name) for name in self._maker.names()]
+        with self._state.changed:
+            return [chain for chain in chains if chain is not None and chain not in self._state.sizes]
+
+    def _opened_here(self, chain: str, size: int) -> bool:
+        opened = opened_for(self._records.read(chain, 0, 1, size))
+        return (hashed_partition(chain, self._partitions) if opened is None else opened) == self._partition
+
+    def _own(self) -> list[Place]:
+        """Where this partition's writers alone write to."""
+        beside = [(topic, self._partition) for topic in (self._topics.replies, self._topics.writers)]
+        return [*beside, *self._places(self._chains())]
+
+    def _places(self, chains: Sequence[str]) -> list[Place]:
+        return [(self._topics.ledger(chain), 0) for chain in chains]
+
+    def _unsettled(self, places: Sequence[Place]) -> list[Place]:
+        """Those of them where a transaction is open."""
+        written, settled = self._ends.written(places), self._ends.settled(places)
+        return [place for place in places if settled[place] < written[place]]
+
+
+def opened_for(records: Sequence[bytes]) -> int | None:
+    """The partition that a chain's first record gives it to; None if it does not say."""
+    try:
+        first = decode_record(records[0], {})
+        return first.field("intake_partition", int) if first.event == "ChainOpened" else None
+    except (LedgerError, IndexError):
+        return None
