@@ -9,7 +9,6 @@ once, and an intent's command id follows from its trigger and kind: what is done
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import time
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from tensorguard.errors import TensorGuardError
 
 from processors.errors import WorkerEndedError
 from processors.runners.faust_login import credentials
+from processors.runners.faust_logs import quiet
 from processors.runners.faust_transport import LedgerTransport
 from producers.engines.opening import kafka_config
 
@@ -54,7 +54,6 @@ _BYTES: dict[str, Any] = {
     "key_serializer": "raw",
     "value_serializer": "raw",
 }
-_FOREIGN = ("aiokafka", "faust", "mode")
 log = structlog.get_logger(__name__)
 
 
@@ -143,8 +142,8 @@ async def _leave(app: LedgerApp, crew: Crew) -> None:
 async def _remind(app: LedgerApp, crew: Crew, stop: asyncio.Event, starting: asyncio.Task[None]) -> None:
     reached = time.monotonic()
     while not stop.is_set():
-        if starting.done():
-            starting.result()
+        if starting.done() and (reason := starting.exception()) is not None:
+            raise WorkerEndedError(f"Faust did not start ({type(reason).__name__}).") from reason
         await app.check()
         try:
             await asyncio.to_thread(crew.remind)
@@ -169,6 +168,5 @@ def make_app(settings: Settings, crew: Crew) -> LedgerApp:
     Raises:
         SettingsError: the ledger is not on Kafka, or a worker cannot connect as it is set.
     """
-    for name in _FOREIGN:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet()
     return LedgerApp(kafka_config(settings), crew)

@@ -7,15 +7,17 @@ message to the agents. Chains go to workers by a sticky assignment: who comes or
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import KafkaError
 from faust.transport.conductor import Conductor
 from faust.transport.drivers import aiokafka as driver
 
 if TYPE_CHECKING:
-    import asyncio
     import re
     from collections.abc import Iterable
 
@@ -62,8 +64,24 @@ class LedgerConsumerThread(driver.AIOKafkaConsumerThread):
         Raises:
             KafkaError: that.
         """
-        if self._consumer is not None:
-            await self.call_thread(self._check, self._consumer)
+        if self._consumer is None or self._shutdown.is_set():
+            return
+        asked = asyncio.create_task(self.call_thread(self._check, self._consumer))
+        ended = asyncio.create_task(self._shutdown.wait())  # A thread that ends answers nobody any more.
+        try:
+            await asyncio.wait({asked, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if asked.done():
+                asked.result()
+        finally:
+            asked.cancel()
+            ended.cancel()
+
+    def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
+        """Print nothing: the log is no place for foreign texts, and who started the thread is told."""
+
+    def _start_thread(self) -> None:
+        with suppress(KafkaError):  # That has been told.
+            super()._start_thread()
 
     async def _check(self, consumer: AIOKafkaConsumer) -> None:
         consumer._coordinator.check_errors()  # noqa: SLF001 -- Faust reads past what would ask
