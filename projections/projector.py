@@ -115,13 +115,12 @@ class Projector:
         return all(self.wait_for(chain, size - 1, timeout) for chain, size in goal.items())
 
     def catch_up_with(self, chain: str) -> bool:
-        """Block until all of a chain is folded that is committed now, if that does not take long; whether it was not.
+        """Block until all of a chain is folded that is committed now, if that does not take long; whether it is.
 
         Raises:
             ProjectionError: the views stand still before it.
         """
-        size = self._reader.size(chain)
-        return self.size(chain) < size and self.wait_for(chain, size - 1, CATCH_UP_SECONDS)
+        return self.wait_for(chain, self._reader.size(chain) - 1, CATCH_UP_SECONDS)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` after every batch, from the projector's thread; returns its removal."""

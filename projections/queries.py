@@ -62,8 +62,8 @@ class Views:
     def catching_up(self, catch_up: Callable[[str], bool]) -> Views:
         """The same views, which look again for a row that is not there once ``catch_up`` has brought its chain on.
 
-        What another process was told of a moment ago is then found here as well. ``catch_up`` says whether it did
-        anything.
+        What another process was told of a moment ago is then found here as well. ``catch_up`` says whether all of it
+        is there, be it only since the first look.
         """
         views = copy(self)
         views._catch_up = catch_up  # noqa: SLF001 -- a copy of ourselves
