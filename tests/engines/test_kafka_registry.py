@@ -148,7 +148,8 @@ def test_what_is_no_answer_of_a_registry_is_a_clear_error(name: str) -> None:
 
 def test_a_schema_that_another_writer_registers_in_the_same_moment_is_no_fault() -> None:
     answers = {
-        "GET /config": [(200, {"compatibilityLevel": "BACKWARD"})],
+        "GET /config": [(404, {"error_code": 40408}), (200, {"compatibilityLevel": "BACKWARD"})],
+        "PUT /config": [(409, {"error_code": 409})],
         "POST /subjects": [(404, {"error_code": 40403}), (409, {"error_code": 409}), (200, {"id": 7})],
     }
 

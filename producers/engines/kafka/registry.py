@@ -106,9 +106,8 @@ class _Subject:
 
     def id_of(self, text: str) -> int:
         """Find a schema's id, or register it; a compatibility without BACKWARD is set right before that."""
-        level = self._ask("GET", f"/config/{self._path}")
-        if level is None or level.get("compatibilityLevel") not in _AT_LEAST_BACKWARD:
-            self._ask("PUT", f"/config/{self._path}", {"compatibility": BACKWARD})
+        if not self._reads_back():
+            self._read_back()
         schema = {"schema": text}
         found = self._ask("POST", f"/subjects/{self._path}", schema)
         registered = found or self._register(schema)
@@ -116,6 +115,18 @@ class _Subject:
         if not isinstance(number, int) or not 0 < number <= MAX_ID:
             raise RegistryUnavailableError(f"The schema registry gave no id for {self.name}.")
         return number
+
+    def _reads_back(self) -> bool:
+        level = self._ask("GET", f"/config/{self._path}")
+        return level is not None and level.get("compatibilityLevel") in _AT_LEAST_BACKWARD
+
+    def _read_back(self) -> None:
+        try:
+            self._ask("PUT", f"/config/{self._path}", {"compatibility": BACKWARD})
+        except SchemaRefusedError:
+            # As below: set by another sequencer in this moment, it may be refused to the second.
+            if not self._reads_back():
+                raise
 
     def _register(self, schema: dict[str, str]) -> dict[str, Any] | None:
         try:
