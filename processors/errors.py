@@ -48,7 +48,9 @@ class ModelFileRefusedError(ModelError):
     """A file that a catalogue model must not have."""
 
     code = "model_file_refused"
-    next_step = "Copy the model into a plain folder (`cp -RL`): real files, no links, no sub-folders."
+    next_step = (
+        "Copy the model into a plain folder (`cp -RL`): files that this user may read, no links, no sub-folders."
+    )
 
 
 class CatalogueFullError(ModelError):

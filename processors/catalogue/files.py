@@ -92,7 +92,7 @@ def copy_file(source: Path, target: Path) -> None:
             writer.flush()
             os.fsync(writer.fileno())
     except OSError as error:
-        raise full_or(error, ModelFileRefusedError(f"{source.name} cannot be copied.")) from error
+        raise full_or(error, ModelFileRefusedError(f"{source.name} cannot be copied ({error.strerror}).")) from error
 
 
 def move_file(source: Path, target: Path) -> None:
