@@ -20,7 +20,7 @@ from api import gates
 from api.children import Supervisor
 from api.errors import PartFailedError, ServerRunningError
 from api.roles import API, EXCHANGE, ROLES, Roles
-from api.roll import LOCK, RollCall, announced
+from api.roll_call import LOCK, RollCall, announced
 from api.serving import listening, url_of
 from api.tls import tls_files
 from processors.exchange.hub import Hub

@@ -1,7 +1,7 @@
 """Which processes a server consists of: each supervisor says so in a file, other processes of its machine read it.
 
 A supervisor of a single role has a file of its own, be it in a container of its own or not. Process ids mean something
-on one machine alone.
+on one machine alone. Read here, with the standard library alone: every container's health check does it time and again.
 """
 
 from __future__ import annotations
@@ -9,27 +9,14 @@ from __future__ import annotations
 import json
 import os
 import socket
-import threading
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import structlog
-
-from producers.files import replace_file
-from producers.locks import is_locked
-from producers.sequencer.lock import sequencer_runs
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from api.children import Supervisor
-
-_log = structlog.get_logger(__name__)
 FOLDER = "processes"
-LOCK = "server.lock"
-"""Held alone by the supervisor of a whole server, shared by those of single roles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +34,17 @@ class Roll:
 
 def rolls(data_dir: Path) -> list[Roll]:
     """What the supervisors that run on this machine said last."""
-    found = [roll for roll in map(_read, _files(data_dir / "run" / FOLDER)) if roll is not None]
+    found = [roll for roll in map(read, files(data_dir / "run" / FOLDER)) if roll is not None]
     return [roll for roll in found if alive(roll.supervisor)]
 
 
-def _files(folder: Path) -> list[Path]:
+def files(folder: Path) -> list[Path]:
+    """Those of this machine's supervisors."""
     return sorted(folder.glob(f"{socket.gethostname()}-*.json"))
 
 
-def _read(path: Path) -> Roll | None:
+def read(path: Path) -> Roll | None:
+    """What a supervisor said; None if that is not to be had."""
     try:
         value = json.loads(path.read_bytes())
         return Roll(value["supervisor"], value["url"], value["running"], value["starts"])
@@ -72,47 +61,3 @@ def alive(pid: int) -> bool:
     except PermissionError:  # another user's, but it runs
         return True
     return True
-
-
-class RollCall:
-    """Writes the file whenever something has changed; ``url`` is where the doors are, if there are any."""
-
-    def __init__(self, data_dir: Path, url: str | None = None) -> None:
-        folder = data_dir / "run" / FOLDER
-        for left in _files(folder):
-            roll = _read(left)
-            if roll is None or not alive(roll.supervisor):
-                left.unlink(missing_ok=True)
-        self._path = folder / f"{socket.gethostname()}-{os.getpid()}.json"
-        self._url = url
-        self._lock = threading.Lock()
-
-    def write(self, supervisor: Supervisor) -> None:
-        """How things stand now. A full disk must not keep a child from being started again."""
-        with self._lock:
-            roll = Roll(os.getpid(), self._url, supervisor.process_ids(), supervisor.starts())
-            try:
-                replace_file(self._path, json.dumps(asdict(roll)).encode())
-            except OSError as error:
-                _log.warning("processes_not_noted", error=type(error).__name__)
-
-    def remove(self) -> None:
-        """There is no supervisor any more."""
-        self._path.unlink(missing_ok=True)
-
-
-@contextmanager
-def announced(data_dir: Path, url: str) -> Iterator[None]:
-    """Tell other processes of this machine where the server is."""
-    path = data_dir / "run" / "server.json"
-    replace_file(path, json.dumps({"pid": os.getpid(), "url": url}).encode())
-    _log.info("listening", url=url)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def server_runs(data_dir: Path) -> bool:
-    """Whether a server, or one of its roles, runs on a data directory."""
-    return sequencer_runs(data_dir) or is_locked(data_dir / "run" / LOCK)

@@ -27,7 +27,7 @@ from api.observability.standing import Processes
 from api.part import Part
 from api.platform import Platform
 from api.roles import check_embedded
-from api.roll import announced
+from api.roll_call import RollCall, announced
 from api.seats import TrainerSeats
 from api.serving import Doors, end_on_signals, listening, url_of, uvicorn_config
 from api.sweeping import keep_sweeping
@@ -50,7 +50,7 @@ from projections.queries import PLATFORM
 from projections.rebuild import keeping_views
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from producers.settings import Settings
@@ -97,8 +97,9 @@ def _serve_embedded(data_dir: Path, settings: Settings) -> None:
         platform = stack.enter_context(contextlib.closing(opened))
         doors = Doors(uvicorn_config(platform, tls), platform.waiters.close)
         end_on_signals(doors)
-        _start_parts(stack, platform, hub, doors)
-        stack.enter_context(announced(data_dir, url_of(listener, "https" if tls else "http")))
+        url = url_of(listener, "https" if tls else "http")
+        _start_parts(stack, platform, hub, doors, RollCall(data_dir, url))
+        stack.enter_context(announced(data_dir, url))
         doors.run([listener])
         log.info("stopping")
     if doors.fault is not None:
@@ -106,7 +107,7 @@ def _serve_embedded(data_dir: Path, settings: Settings) -> None:
     log.info("stopped")
 
 
-def _start_parts(stack: ExitStack, platform: Platform, hub: Hub, doors: Doors) -> None:
+def _start_parts(stack: ExitStack, platform: Platform, hub: Hub, doors: Doors, call: RollCall) -> None:
     """Threads and children, from the writer outwards; readiness asks each of them."""
     installation, engine = platform.installation, platform.engine
     sequencer = Part("sequencer", Sequencer.of(installation, engine, observers=platform.observers).run, doors.fail)
@@ -133,8 +134,10 @@ def _start_parts(stack: ExitStack, platform: Platform, hub: Hub, doors: Doors) -
         stack.enter_context(part.running())
     seats = TrainerSeats(installation, roster)
     stack.callback(seats.close)
-    supervisor = _children(installation.data_dir, seats)
+    supervisor = _children(installation.data_dir, seats, lambda: call.write(supervisor))
     platform.metrics.watch(Processes(supervisor.process_ids, supervisor.starts))
+    stack.callback(call.remove)
+    call.write(supervisor)
     supervisor.start()
     stack.callback(supervisor.stop, CHILDREN_SECONDS)
     stack.callback(roster.close)  # before that: what one trainer lets go is not for another that ends as well
@@ -148,14 +151,15 @@ def _start_parts(stack: ExitStack, platform: Platform, hub: Hub, doors: Doors) -
     )
 
 
-def _children(data_dir: Path, seats: TrainerSeats) -> Supervisor:
+def _children(data_dir: Path, seats: TrainerSeats, changed: Callable[[], None]) -> Supervisor:
     where = ("--data-dir", str(data_dir))
     return Supervisor(
         [
             Child("signer", lambda: spawn(SIGNER, "producers.signer", *where)),
             *seats.children(),
             Child("packager", lambda: spawn(PACKAGER, "processors.packager", *where)),
-        ]
+        ],
+        changed,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tensorguard.errors import TensorGuardError
 
-from api.roll import server_runs
+from api.roll_call import server_runs
 from producers.settings import child_environment
 from producers.settings.about import SIGNER
 

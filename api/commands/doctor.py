@@ -34,7 +34,7 @@ def run(data_dir: DataDir, *, as_json: AsJson = False) -> None:
 def _findings(data_dir: Path) -> Iterator[Finding]:
     from api.doctor import installation, machine, software  # noqa: PLC0415 -- light start
     from api.doctor.findings import failed, looked_at, ok, warning  # noqa: PLC0415
-    from api.roll import server_runs  # noqa: PLC0415
+    from api.roll_call import server_runs  # noqa: PLC0415
     from producers.clock import system_clock  # noqa: PLC0415
     from producers.settings import SettingsError, read, unknown  # noqa: PLC0415
 

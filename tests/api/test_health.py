@@ -29,6 +29,12 @@ def health(data_dir: Path) -> tuple[int, str]:
     return done.returncode, done.stderr.strip()
 
 
+def test_the_check_costs_a_container_little() -> None:
+    loaded = "import sys, api.health; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {"api"} == set(done.stdout.split()) & {"api", "producers", "schemas", "tensorguard", "structlog", "typer"}
+
+
 def test_processes_that_run_are_well_and_others_are_named(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "pass"]) as child:
         child.wait()

@@ -14,7 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
+from api.health import trouble
 from api.observability.ledger import PROCESSORS, LedgerStanding, look
+from api.roll import rolls
 from producers.installation import Installation
 from tests.support.server import LiveServer, tensorguard, tensorguard_json
 from tests.support.tiny_model import VOCABULARY, build_tiny_model
@@ -129,6 +131,13 @@ def test_a_real_server_hands_a_checkpoint_out_as_a_folder_and_merged(client: htt
         assert made["status"] == "ready", made
         answer = client.get(f"/v1/exports/{asked['export_id']}/files/{name}", headers={"Range": "bytes=0-0"})
         assert (answer.status_code, answer.content) == (206, b"{")
+
+
+def test_the_health_check_of_a_container_knows_its_processes(live: LiveServer, client: httpx.Client) -> None:
+    assert trouble(live.data_dir) is None
+    [roll] = rolls(live.data_dir)
+    assert roll.url == live.url
+    assert set(roll.running) == {"signer", "trainer", "packager"}
 
 
 def test_a_second_server_on_the_same_data_dir_is_refused_by_epoch(live: LiveServer, client: httpx.Client) -> None:
