@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import ssl
 import subprocess
 import sys
@@ -33,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
+PACKAGES = {"tensorguard", "tg_tinker", "schemas", "producers", "processors", "projections", "api", "edge"}
 OURS = {name: each for name, each in SERVICES.items() if each["image"].startswith("tensorguardflow:")}
 
 
@@ -59,9 +61,40 @@ def test_the_image_is_built_in_stages_and_runs_as_nobody_special() -> None:
     assert "USER 10001:10001" in final
     assert not [line for line in final if re.search(r"\b(pip|uv|apt-get|gcc)\b", line)], "no build tools in it"
     copied = [line.split()[1] for line in lines if line.startswith("COPY ") and "--from" not in line]
-    kept = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"}
+    kept = kept_by_a_build()
     assert {name for name in copied if name != "constraints.txt"} <= kept
     assert all((ROOT / name).exists() for name in kept)
+
+
+def test_no_secret_of_a_deployment_can_be_committed_or_comes_into_an_image() -> None:
+    assert {str(Path(each["file"]).parent) for each in COMPOSE["secrets"].values()} == {"secrets"}
+    assert "deploy/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
+    assert "deploy" not in kept_by_a_build()
+
+
+def kept_by_a_build() -> set[str]:
+    """The folders and files of a checkout that a build is given."""
+    return {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"}
+
+
+def test_what_is_installed_in_the_image_is_whole_without_the_sources(tmp_path: Path) -> None:
+    lines = (DEPLOY / "Dockerfile").read_text().splitlines()
+    source, target = tmp_path / "source", tmp_path / "target"
+    for words in (line.split()[1:-1] for line in lines if line.startswith("COPY ") and "--from" not in line):
+        for name in words:
+            _copy(ROOT / name, source / name)
+    _need_no_others(source / "pyproject.toml", '["tensorguard"]')
+    _need_no_others(source / "sdk" / "pyproject.toml", "[]")
+    [line] = [line for line in lines if line.startswith("RUN uv pip install ") and line.endswith(" ./sdk .")]
+    words = [sys.executable if word == "/opt/tensorguard" else word for word in line.split()[2:]]
+    here = ("--directory", source, "--target", target, "--no-build-isolation", "--offline")
+    done = run(BIN / "uv", *words, *here)
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(source)
+    for folder in (ROOT / name if (ROOT / name).exists() else ROOT / "sdk" / name for name in PACKAGES):
+        files = [path.relative_to(folder.parent) for path in folder.rglob("*.*") if "__pycache__" not in path.parts]
+        assert files
+        assert not [path for path in files if not (target / path).exists()]
 
 
 def test_images_are_pinned_to_the_versions_that_are_tested() -> None:
@@ -97,7 +130,7 @@ def test_every_variable_is_a_setting_and_no_secret_stands_in_the_file() -> None:
 
 
 def test_a_container_is_given_the_secrets_that_its_process_reads_and_no_other() -> None:
-    files = re.findall(r"^#   (.+) > (\w+\.toml)", (DEPLOY / "compose.yaml").read_text(), re.MULTILINE)
+    files = re.findall(r"^#   (.+) > deploy/secrets/(\w+\.toml)", (DEPLOY / "compose.yaml").read_text(), re.MULTILINE)
     holds = {file: set(re.findall(r'echo "(\w+) = ', words)) for words, file in files}
     holds["settings.toml"] |= holds["keys.toml"]
     sources = {name: Path(each["file"]).name for name, each in COMPOSE["secrets"].items()}
@@ -109,6 +142,22 @@ def test_a_container_is_given_the_secrets_that_its_process_reads_and_no_other() 
         assert held == needed, name
         config = each["environment"].get("TG_CONFIG")
         assert bool(needed) is (config in {f"/run/secrets/{target}" for target in given.values()}), name
+
+
+def _need_no_others(project: Path, dependencies: str) -> None:
+    """Packages of other people cannot be had without a network, and are not what is looked at."""
+    text, count = re.subn(r"(?ms)^dependencies = \[.*?^\]", f"dependencies = {dependencies}", project.read_text())
+    assert count == 1
+    project.write_text(text)
+
+
+def _copy(path: Path, to: Path) -> None:
+    """As a build does, which is not given what the checkout's ignore file names."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        shutil.copytree(path, to, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    else:
+        shutil.copyfile(path, to)
 
 
 @dataclass
