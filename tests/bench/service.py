@@ -12,7 +12,8 @@ from typing import Any
 from tg_tinker import LoRAConfig, OptimizerConfig, ServiceClient, TrainingConfig
 
 from tests.bench.sizes import ModelSize
-from tests.support.server import LiveServer, tensorguard, tensorguard_json
+from tests.support.catalogue import add_model
+from tests.support.server import LiveServer, tensorguard_json
 from tests.support.tiny_model import VOCABULARY, build_tiny_model
 
 RANK, ALPHA, MODULES, LEARNING_RATE, SEED = 8, 16, ("q_proj", "v_proj"), 1e-3, 7
@@ -46,7 +47,7 @@ def service(work: Path, models: Mapping[str, Path]) -> Iterator[Service]:
     """Start a server on a new data directory; stop it at the end."""
     data_dir = work / "data"
     for name, path in models.items():
-        tensorguard("models", "add", name, path, "--data-dir", data_dir)
+        add_model(data_dir, name, path)
     key = tensorguard_json("keys", "issue", "--data-dir", data_dir, "--tenant", "bench")["api_key"]
     server = LiveServer(data_dir, work / "server.log").start()
     try:

@@ -9,7 +9,8 @@ from pathlib import Path
 from tests.bench.harness import Figure, interleave, seconds
 from tests.bench.service import make_model
 from tests.bench.sizes import ModelSize, StartSize
-from tests.support.server import LiveServer, tensorguard
+from tests.support.catalogue import add_model
+from tests.support.server import LiveServer
 
 IMPORTS = "a Python that imports torch, transformers and peft"
 
@@ -17,7 +18,7 @@ IMPORTS = "a Python that imports torch, transformers and peft"
 def run(size: StartSize, work: Path) -> list[Figure]:
     """Seconds until ``/readyz`` answers 200, beside those of the imports that no trainer can do without."""
     data_dir = work / "data"
-    tensorguard("models", "add", "base", make_model(work / "model", ModelSize(32, 2)), "--data-dir", data_dir)
+    add_model(data_dir, "base", make_model(work / "model", ModelSize(32, 2)))
     found = interleave(size.rounds, {"ready": lambda: _until_ready(data_dir, work), "imports": _imports})
     return [Figure("cold start to ready", "s", found["ready"], IMPORTS, found["imports"])]
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from tg_tinker.cli.main import run
 
+from tests.support.catalogue import add_model
 from tests.support.pages import blocks
-from tests.support.server import BIN, LiveServer, tensorguard, tensorguard_json
+from tests.support.server import BIN, LiveServer, tensorguard_json
 from tests.support.tiny_model import CHAT, build_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,9 +27,7 @@ EXAMPLES = ROOT / "examples"
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     folder = tmp_path_factory.mktemp("server")
     running = LiveServer(folder / "data", folder / "server.log").start()
-    tensorguard(
-        "models", "add", "tiny", build_tiny_model(folder / "tiny", chat_template=CHAT), "--data-dir", folder / "data"
-    )
+    add_model(folder / "data", "tiny", build_tiny_model(folder / "tiny", chat_template=CHAT))
     yield running
     running.stop()
 

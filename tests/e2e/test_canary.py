@@ -15,7 +15,8 @@ from tg_tinker import LoRAConfig, OptimizerConfig, SamplingConfig, ServiceClient
 from api.keys import SCOPES
 from producers.installation import Installation
 from tests.support.artifacts import open_checkpoint
-from tests.support.server import LiveServer, tensorguard, tensorguard_json
+from tests.support.catalogue import add_model
+from tests.support.server import LiveServer, tensorguard_json
 from tests.support.tiny_model import build_tiny_model
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     data_dir, temporary = tmp_path / "data", tmp_path / "tmp"
     temporary.mkdir()
     model = build_tiny_model(tmp_path / "model", chat_template=TEMPLATE)
-    tensorguard("models", "add", "tiny", model, "--data-dir", data_dir)
+    add_model(data_dir, "tiny", model)
     scopes = [word for scope in SCOPES for word in ("--scope", scope)]
     key = tensorguard_json("keys", "issue", "--data-dir", data_dir, "--tenant", "acme", *scopes)["api_key"]
     given = {"TG_CHECKPOINT_EVERY_SECONDS": "1000", "TMPDIR": str(temporary), "TG_LOG_LEVEL": "debug"}

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +26,7 @@ from producers.installation import Installation
 from producers.settings import read
 from producers.submitter import Submitter
 from schemas.commands import IssueApiKey
+from tests.support.catalogue import add_model
 from tests.support.fleet import BATCH, PATIENCE, RUN, Fleet, children, keep_on_kafka, send_steps, verify
 from tests.support.kafka import broker
 from tests.support.ledgers import python
@@ -43,6 +45,13 @@ print(platform.engine.sizes()["acme"])
 print(*(name for name in sys.modules if name.startswith("producers.engines.")))
 platform.close()
 """
+IMPATIENT = """
+import sys
+from producers.engines.kafka import topics
+from tensorguard.cli.main import run
+topics._CONNECT_SECONDS = 0.5
+sys.exit(run(["server", "--data-dir", sys.argv[1], "--port", "0"]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +61,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     keep_on_kafka(data_dir, broker().servers, api_processes=2)
     server = LiveServer(data_dir, root / "server.log", {"TG_CHECKPOINT_EVERY_STEPS": "4"}).start()
     try:
-        tensorguard("models", "add", "tiny", build_tiny_model(root / "model"), "--data-dir", data_dir)
+        add_model(data_dir, "tiny", build_tiny_model(root / "model"))
         key = tensorguard_json("keys", "issue", "--data-dir", data_dir, "--tenant", "acme")["api_key"]
         with ServiceClient(base_url=server.url, api_key=key) as client:
             yield Fleet(server, client, key)
@@ -185,7 +194,8 @@ def test_without_a_server_a_command_is_kept_and_says_to_start_one(tmp_path: Path
 @pytest.mark.timeout(120)
 def test_a_server_whose_brokers_are_away_says_what_to_look_at(tmp_path: Path) -> None:
     keep_on_kafka(tmp_path / "data", f"127.0.0.1:{free_port()}")
-    done = tensorguard("server", "--data-dir", tmp_path / "data", "--port", "0", check=False, timeout=100)
+    command = [sys.executable, "-c", IMPATIENT, str(tmp_path / "data")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 1
     assert "TG_LOG_URL" in done.stderr
     assert "Traceback" not in done.stderr

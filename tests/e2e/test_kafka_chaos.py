@@ -22,9 +22,10 @@ from producers.engines.opening import open_engine
 from producers.settings import read
 from projections.database import open_database, sqlite_url
 from projections.projector import Projector
+from tests.support.catalogue import add_model
 from tests.support.fleet import PATIENCE, RUN, Fleet, Load, keep_on_kafka, kill, verify, wait_started_again
 from tests.support.kafka import Broker, own_broker
-from tests.support.server import LiveServer, tensorguard, tensorguard_json
+from tests.support.server import LiveServer, tensorguard_json
 from tests.support.tiny_model import build_tiny_model
 
 SEEDS = int(os.environ.get("TG_SOAK_SEEDS", "30"))
@@ -63,7 +64,7 @@ def chaos(root: Path) -> Iterator[Chaos]:
         keep_on_kafka(data_dir, broker.servers, api_processes=2, trainers=2, workers=2)
         server = LiveServer(data_dir, root / "server.log", {"TG_CHECKPOINT_EVERY_STEPS": "4"}).start()
         try:
-            tensorguard("models", "add", "tiny", build_tiny_model(root / "model"), "--data-dir", data_dir)
+            add_model(data_dir, "tiny", build_tiny_model(root / "model"))
             key = tensorguard_json("keys", "issue", "--data-dir", data_dir, "--tenant", "acme")["api_key"]
             with ServiceClient(base_url=server.url, api_key=key) as client:
                 yield Chaos(Fleet(server, client, key), broker)

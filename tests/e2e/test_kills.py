@@ -14,6 +14,7 @@ import pytest
 from tg_tinker import LoRAConfig, OptimizerConfig, SamplingConfig, ServiceClient, TrainingConfig
 from tg_tinker.errors import NothingToApplyError, RollbackError, TGTinkerError, TransientError
 
+from tests.support.catalogue import add_model
 from tests.support.server import LiveServer, tensorguard, tensorguard_json
 from tests.support.tiny_model import build_tiny_model
 
@@ -130,7 +131,7 @@ def _restored_digest_is_that_of_the_durable_step(events: list[Any], run_id: str)
 def _survive(tmp_path: Path, seeds: list[int]) -> None:
     data_dir = tmp_path / "data"
     model = build_tiny_model(tmp_path / "model")
-    tensorguard("models", "add", "tiny", model, "--data-dir", data_dir)
+    add_model(data_dir, "tiny", model)
     key = tensorguard_json("keys", "issue", "--data-dir", data_dir, "--tenant", "acme")["api_key"]
     server = LiveServer(data_dir, tmp_path / "server.log", SETTINGS).start()
     try:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tg_tinker import LoRAConfig, SamplingConfig, ServiceClient, TrainingConfig
 
+from tests.support.catalogue import add_model
 from tests.support.server import LiveServer, tensorguard, tensorguard_json
 from tests.support.tiny_model import build_tiny_model
 
@@ -83,7 +84,7 @@ def _rss(pid: int) -> float:
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[tuple[LiveServer, str]]:
     data_dir = tmp_path / "data"
-    tensorguard("models", "add", "tiny", build_tiny_model(tmp_path / "model"), "--data-dir", data_dir)
+    add_model(data_dir, "tiny", build_tiny_model(tmp_path / "model"))
     key = tensorguard_json("keys", "issue", "--data-dir", data_dir, "--tenant", "acme")["api_key"]
     server = LiveServer(data_dir, tmp_path / "server.log").start()
     try:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tg_tinker import LoRAConfig, OptimizerConfig, SamplingConfig, ServiceClient, TrainingConfig, errors
 
-from tests.support.server import LiveServer, tensorguard, tensorguard_json
+from tests.support.catalogue import add_model
+from tests.support.server import LiveServer, tensorguard_json
 from tests.support.tiny_model import build_tiny_model
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ CHAT = [{"role": "user", "content": "to be?"}]
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceClient]:
     directory = tmp_path_factory.mktemp("sampling")
     data_dir = directory / "data"
-    tensorguard("models", "add", "tiny", build_tiny_model(directory / "model"), "--data-dir", data_dir)
+    add_model(data_dir, "tiny", build_tiny_model(directory / "model"))
     key = tensorguard_json("keys", "issue", "--data-dir", data_dir, "--tenant", "acme")["api_key"]
     server = LiveServer(data_dir, directory / "server.log").start()
     try:

@@ -11,6 +11,7 @@ import pytest
 from tg_tinker import ServiceClient
 
 from tests.e2e.test_replays import PATIENCE, Place, Trained, digests, train
+from tests.support.catalogue import add_model
 from tests.support.server import LiveServer, tensorguard, tensorguard_json
 from tests.support.tiny_model import build_tiny_model
 
@@ -30,7 +31,7 @@ SETTINGS = {
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     data_dir = tmp_path / "data"
-    tensorguard("models", "add", "tiny", build_tiny_model(tmp_path / "model"), "--data-dir", data_dir)
+    add_model(data_dir, "tiny", build_tiny_model(tmp_path / "model"))
     key = tensorguard_json("keys", "issue", "--data-dir", data_dir, "--tenant", "acme")["api_key"]
     server = LiveServer(data_dir, tmp_path / "server.log", SETTINGS).start()
     try:

@@ -20,7 +20,8 @@ from producers.telemetry.traces import span_id_of
 from schemas import events as e
 from tests.observability.receiver import Collector, collecting
 from tests.observability.test_metrics import Scrape
-from tests.support.server import LiveServer, tensorguard, tensorguard_json
+from tests.support.catalogue import add_model
+from tests.support.server import LiveServer, tensorguard_json
 from tests.support.tiny_model import build_tiny_model
 
 CANARY = [11, 97, 23, 89, 31, 83, 41, 79]
@@ -68,7 +69,7 @@ class Session:
 def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     work = tmp_path_factory.mktemp("traced")
     data_dir = work / "data"
-    tensorguard("models", "add", "tiny", build_tiny_model(work / "model"), "--data-dir", data_dir)
+    add_model(data_dir, "tiny", build_tiny_model(work / "model"))
     key = tensorguard_json("keys", "issue", "--data-dir", data_dir, "--tenant", "acme")["api_key"]
     watcher = ("keys", "issue", "--data-dir", data_dir, "--tenant", "operator", "--scope", "metrics")
     metrics_key = tensorguard_json(*watcher)["api_key"]
