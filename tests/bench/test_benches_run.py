@@ -11,11 +11,11 @@ import pytest
 from tests.bench.__main__ import NAMES, chosen, main, run
 from tests.bench.sizes import TINY
 
-WITH_A_SERVER = frozenset({"training", "memory", "retention", "reads", "start", "sampling"})
+WITH_A_SERVER = frozenset({"training", "long_steps", "memory", "retention", "reads", "start", "sampling"})
 """Each of these starts a server of its own, which takes its time: one of them stands for all but in the long tests."""
 ON_KAFKA = frozenset(name for name in NAMES if name.startswith("kafka_"))
 """Each of these starts several processes on a broker: here the same holds."""
-IN_THE_SUITE = frozenset({"retention", "kafka_appends"})
+IN_THE_SUITE = frozenset({"long_steps", "kafka_appends"})
 
 
 def _benches() -> list[Any]:
