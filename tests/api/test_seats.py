@@ -12,6 +12,7 @@ from api.seats import BRIEF_LIVES, TrainerSeats
 from processors.exchange.hub import Hub
 from processors.placement.roster import LocalRoster
 from producers.installation import Installation
+from tests.support.ledgers import installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
     monkeypatch.setenv("TG_TRAINERS", "2")
     monkeypatch.setenv("TG_TRAINER_MEMORY_BYTES", "1000")
-    with closing(Installation.open(tmp_path / "data")) as opened:
+    with closing(Installation.open(installed(tmp_path / "data"))) as opened:
         yield opened
 
 

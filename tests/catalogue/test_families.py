@@ -13,6 +13,7 @@ from processors.catalogue.files import model_dir
 from processors.catalogue.register import describe, take_in
 from processors.errors import ModelError, ModelIncompleteError, ModelRecurrentError
 from producers.installation import Installation
+from tests.support.ledgers import installed
 from tests.support.tiny_model import FAMILIES, MAX_POSITIONS, VOCABULARY, build_tiny_model, build_tiny_tokenizer
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ ADAPTED = {"gpt2": {"c_attn", "c_proj", "c_fc"}}
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:
-    installation = Installation.open(tmp_path / "data")
+    installation = Installation.open(installed(tmp_path / "data"))
     yield installation
     installation.close()
 

@@ -26,6 +26,7 @@ from processors.errors import (
 from producers.errors import RejectedError
 from producers.installation import Installation
 from producers.submitter import Submitter
+from tests.support.ledgers import installed
 from tests.support.tiny_model import HIDDEN, MAX_POSITIONS, VOCABULARY, build_tiny_model
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def folder(tmp_path: Path, tiny: Path) -> Path:
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:
-    installation = Installation.open(tmp_path / "data")
+    installation = Installation.open(installed(tmp_path / "data"))
     yield installation
     installation.close()
 

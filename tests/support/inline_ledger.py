@@ -17,6 +17,7 @@ from producers.submitter import Submitter
 from schemas import commands as c
 from schemas import events as e
 from schemas.types import LoraSpec, OptimizerSpec
+from tests.support.ledgers import installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ class InlineLedger:
     """One installation with one tenant."""
 
     def __init__(self, data_dir: Path) -> None:
-        self.installation = Installation.open(data_dir)
+        self.installation = Installation.open(installed(data_dir))
         self.engine = self.installation.engine()
         self.submitter = Submitter(self.installation, self.engine)
         self.submitter.ensure_chain(TENANT)

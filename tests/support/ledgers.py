@@ -54,15 +54,20 @@ def _template() -> Path:
     return folder
 
 
+def installed(folder: Path) -> Path:
+    """A folder with an installation in it, unless it has one, whose chains ``platform`` and ``acme`` are open."""
+    if not folder.exists():
+        shutil.copytree(_template(), folder, ignore=shutil.ignore_patterns("bells"))
+    return folder
+
+
 class Ledger:
     """An installation with its chains ``platform`` and ``acme``, and what a scenario does with it."""
 
     def __init__(self, folder: Path, clock: Callable[[], int] = system_clock) -> None:
-        if not folder.exists():
-            shutil.copytree(_template(), folder, ignore=shutil.ignore_patterns("bells"))
         self.folder = folder
         self.clock = clock
-        self.installation = Installation.open(folder)
+        self.installation = Installation.open(installed(folder))
         self.installation.clock = clock
         self.engine: LogEngine = self.installation.engine()
         self.authority: Producer = self.installation.producer("authority")

@@ -33,6 +33,7 @@ from producers.submitter import Submitter
 from schemas import commands as c
 from schemas.events import RunLeaseGranted
 from schemas.types import LoraSpec, OptimizerSpec, StartSpec
+from tests.support.ledgers import installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,7 +52,7 @@ class TinyPlatform:
     """One installation with one tenant and one tiny model, its sequencer and its dispatcher running."""
 
     def __init__(self, data_dir: Path, model: Path, lease_seconds: float = 3600.0) -> None:
-        self.installation = Installation.open(data_dir)
+        self.installation = Installation.open(installed(data_dir))
         self.engine = self.installation.engine()
         self.submitter = Submitter(self.installation, self.engine)
         self.submitter.ensure_chain(TENANT)

@@ -21,6 +21,7 @@ from processors.trainer.compute import forward_backward, micro_batches, optim_st
 from processors.trainer.errors import NonFiniteLossError
 from producers.installation import Installation
 from schemas.types import LoraSpec, OptimizerSpec
+from tests.support.ledgers import installed
 from tests.support.tiny_model import VOCABULARY, build_tiny_model
 from tests.trainer.batches import random_rows
 from tests.trainer.conftest import ADAMW, LORA
@@ -168,7 +169,7 @@ def test_a_model_that_changes_while_it_is_loaded_is_not_used(
             path.write_bytes(sound)
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
-    installation = Installation.open(tmp_path / "data")
+    installation = Installation.open(installed(tmp_path / "data"))
     digest = manifest_digest(digest_files(model_dir))
     folder = shutil.copytree(model_dir, catalogue.model_dir(installation, digest))
     bases = in_memory.Bases(installation)
