@@ -32,6 +32,11 @@ ELSEWHERE: dict[str, str] = {
     "TG_SOAK_SECONDS": "for `make soak`: how long many clients load a server; 600 without it",
     "TG_SOAK_SEEDS": "for `make soak`: how many moments to kill at; the Makefile sets it from `SEEDS`",
     "TG_VECTORS": "for the suite: a folder with the Wycheproof tables; without it those tests are skipped, and say so",
+    "TG_TEST_CONTAINERS": (
+        "for the suite: `1` runs Kafka's brokers in containers, of the image that `deploy/compose.yaml` names, as is "
+        "done anyhow where Docker is and Java with Maven is not. "
+        "Brokers with TLS and rights, and three of them, need Java"
+    ),
     "TG_TEST_REQUIRE": "for the suite: servers that must really be there, by commas; a missing one is then a failure",
 }
 """Variables that no process of a server reads."""

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 START = Path(__file__).parents[2] / "deploy" / "kafka" / "start"
 PARTITIONS = 2
-_READY = "Kafka Server started"
+READY = "Kafka Server started"
 _SECONDS = 30.0
 # Few threads and buffers, and a lost transaction is looked for often: what a test waits for, it waits for shortly.
-_SMALL = (
+SMALL = (
     "num.network.threads=2",
     "num.io.threads=2",
     "background.threads=2",
@@ -63,7 +63,7 @@ class Broker(Cluster):
 
     def start(self) -> None:
         """Start it, or start it again on what it has stored."""
-        arguments = [str(START), str(self.folder), str(self.port), str(self.controller), *_SMALL, *self.settings]
+        arguments = [str(START), str(self.folder), str(self.port), str(self.controller), *SMALL, *self.settings]
         environment = {**os.environ, "TG_KAFKA_HEAP": "256m"}
         log = self.folder / "broker.log"
         with log.open("a") as sink:
@@ -73,7 +73,7 @@ class Broker(Cluster):
         self._process = process
         assert process.stdout is not None
         for line in process.stdout:
-            if _READY in line:
+            if READY in line:
                 break
         else:
             raise RuntimeError(f"The broker ended: {log.read_text()[-2000:]}")
@@ -110,15 +110,16 @@ class Broker(Cluster):
 @cache
 def broker() -> Cluster:
     """The broker of this test run, which nobody stops; skips or fails the test if there cannot be one."""
-    require_tools()
     return Cluster(shared("kafka", _started))
 
 
 @contextmanager
 def own_broker(made: Broker | None = None) -> Iterator[Broker]:
     """A broker that the test may stop and kill; skips or fails the test if there cannot be one."""
-    require_tools()
-    made = made or Broker()
+    if made is None:
+        made = _made()
+    else:  # One with settings of its own is a process: it reads files.
+        require_tools()
     try:
         made.start()
         yield made
@@ -128,15 +129,31 @@ def own_broker(made: Broker | None = None) -> Iterator[Broker]:
 
 def require_tools() -> None:
     """Skip the test, or fail it when Kafka is required, if no broker can be started here."""
-    missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
-    if missing:
-        absent("kafka", f"{' and '.join(missing)} cannot be found.")
+    if missing := _missing():
+        absent("kafka", f"{missing} cannot be found.")
 
 
 def _started() -> Running:
-    made = Broker()
+    made = _made()
     made.start()
     return made.running
+
+
+def _made() -> Broker:
+    """A process where Java is, unless containers are asked for; skips or fails the test if there can be neither."""
+    missing = _missing()
+    if not missing and os.environ.get("TG_TEST_CONTAINERS") != "1":
+        return Broker()
+    try:
+        from tests.support.container import ContainerBroker  # noqa: PLC0415 -- it stands on this module
+
+        return ContainerBroker()
+    except (ImportError, RuntimeError) as error:
+        absent("kafka", f"{missing} cannot be found, and {error}" if missing else str(error))
+
+
+def _missing() -> str:
+    return " and ".join(tool for tool in ("java", "mvn") if shutil.which(tool) is None)
 
 
 def forget_replies(config: KafkaConfig) -> None:

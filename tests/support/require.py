@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import NoReturn
 
 import pytest
 
@@ -12,7 +13,7 @@ def required() -> frozenset[str]:
     return frozenset(filter(None, os.environ.get("TG_TEST_REQUIRE", "").split(",")))
 
 
-def absent(name: str, why: str) -> None:
+def absent(name: str, why: str) -> NoReturn:
     """Skip loudly, or fail when the server is required."""
     if name in required():
         pytest.fail(f"TG_TEST_REQUIRE names {name}, but {why}")

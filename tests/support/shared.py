@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 
 
 class Running(NamedTuple):
-    """A server that runs: its process, the folder of its data, and where it is found."""
+    """A server that runs: its process, the folder of its data, and where it is found.
 
-    pid: int
+    One without a process of its own ends when its folder is gone.
+    """
+
+    pid: int | None
     folder: str
     address: str
 
@@ -56,16 +59,18 @@ def _leave(folder: Path, user: int) -> None:
         return
     with locked(folder / "lock"):
         (folder / f"user-{user}").unlink(missing_ok=True)
-        if any(_lives(int(path.name.removeprefix("user-"))) for path in folder.glob("user-*")):
+        if any(lives(int(path.name.removeprefix("user-"))) for path in folder.glob("user-*")):
             return
         running = Running(*json.loads((folder / "running.json").read_text()))
         (folder / "running.json").unlink()
-        with suppress(ProcessLookupError):
-            os.kill(running.pid, signal.SIGKILL)
+        if running.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(running.pid, signal.SIGKILL)
     shutil.rmtree(running.folder, ignore_errors=True)
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Whether a process runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
