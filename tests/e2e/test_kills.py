@@ -148,11 +148,11 @@ def _survive(tmp_path: Path, seeds: list[int]) -> None:
             acknowledged = 0
             for seed in seeds:
                 rng = random.Random(seed)
+                moment, victim = rng.uniform(0.3, 3.0), rng.choice(VICTIMS)  # before the client draws from it as well
                 session = Session(client, training)
                 thread = threading.Thread(target=session.train, args=(rng,))
                 thread.start()
-                threading.Event().wait(rng.uniform(0.3, 3.0))
-                victim = rng.choice(VICTIMS)
+                threading.Event().wait(moment)
                 if victim == "server":
                     server.kill()
                     server.start()
