@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from confluent_kafka import Producer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.engines.kafka import records, stream
+from producers.engines.kafka import messages, records, state, stream
 from producers.engines.kafka.errors import (
     BrokerError,
     MessageTooLargeError,
 )
+from producers.engines.kafka.follower import LATELY_SECONDS
 from producers.engines.kafka.index import Index
 from producers.engines.port import Append, Commit, Snapshot
 
@@ -126,3 +129,28 @@ def test_recent_records_are_bounded_and_what_is_forgotten_is_read_again(
         for chain in chains:
             assert list(reader.read(chain, start, 20)) == numbered(start, min(20, 60 - start))
     assert sum(each.held for each in reader._records._streams.values()) <= 40
+
+
+def test_of_replies_those_of_late_alone_are_read(kafka: Kafka) -> None:
+    kafka.open().open_epoch()
+    now = time.time()
+    producer = Producer({"bootstrap.servers": kafka.config.servers, "transactional.id": kafka.config.prefix})
+    producer.init_transactions(SOON)
+    producer.begin_transaction()
+    for number, age in enumerate((2 * LATELY_SECONDS, LATELY_SECONDS / 2)):
+        [told] = messages.encode_commit(Commit(1, replies=[reply(number)]))
+        producer.produce(kafka.topics.replies, told, partition=0, timestamp=int((now - age) * 1000))
+    producer.commit_transaction(SOON)
+    reader = kafka.open()
+    assert [reader.reply(reply(number).command_id) for number in range(2)] == [None, reply(1)]
+
+
+def test_replies_are_bounded_in_number_and_the_oldest_are_let_go(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "MOST_REPLIES", 3)
+    writer, reader = kafka.open(), kafka.open()
+    epoch = writer.open_epoch()
+    for number in range(5):
+        writer.commit(Commit(epoch, replies=[reply(number)]))
+    for handle in (writer, reader):
+        known = [handle.reply(reply(number).command_id) for number in range(5)]
+        assert known == [None, None, reply(2), reply(3), reply(4)]

@@ -22,6 +22,8 @@ Place = tuple[str, int]
 """A topic and a partition."""
 
 _GRACE_SECONDS = 1.0
+_NONE = -1
+"""What brokers answer where no message is as young as was asked for."""
 
 
 class Ends:
@@ -39,14 +41,22 @@ class Ends:
         """The offset up to which every transaction has ended."""
         return self._ask(places, IsolationLevel.READ_COMMITTED)
 
-    def _ask(self, places: Collection[Place], isolation: IsolationLevel) -> dict[Place, int]:
-        asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}
+    def since(self, places: Collection[Place], at: float) -> dict[Place, int]:
+        """The offset of the first message that is no older than a time, in seconds since the epoch, or the end."""
+        ends, spec = self.written(places), OffsetSpec.for_timestamp(int(at * 1000))
+        found = self._ask(places, IsolationLevel.READ_UNCOMMITTED, spec, least=_NONE)
+        return {place: ends[place] if offset == _NONE else offset for place, offset in found.items()}
+
+    def _ask(
+        self, places: Collection[Place], isolation: IsolationLevel, spec: OffsetSpec | None = None, *, least: int = 0
+    ) -> dict[Place, int]:
+        asked = {TopicPartition(*place): spec or OffsetSpec.latest() for place in places}
 
         def ask() -> dict[Place, int]:
             self._admin.poll(0)  # Takes what the client logs: nobody else does.
             found = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=ATTEMPT_SECONDS)
             answers = {place: end.result(ATTEMPT_SECONDS + _GRACE_SECONDS) for place, end in found.items()}
-            return {(place.topic, place.partition): _offset(answer) for place, answer in answers.items()}
+            return {(place.topic, place.partition): _offset(answer, least) for place, answer in answers.items()}
 
         with typed_errors("asking for the ends of topics"):
             return ride_out(ask, self._look_around, PATIENCE_SECONDS)
@@ -60,8 +70,8 @@ class Ends:
             self._admin.list_topics(timeout=ATTEMPT_SECONDS)
 
 
-def _offset(answer: ListOffsetsResultInfo) -> int:
+def _offset(answer: ListOffsetsResultInfo, least: int) -> int:
     """A question that nobody answered in time comes back without an error, and with no offset at all."""
-    if answer.offset < 0:
+    if answer.offset < least:
         raise TimeoutError
     return int(answer.offset)

@@ -105,7 +105,7 @@ class KafkaEngine:
     def reply(self, command_id: bytes, chain: str | None = None) -> Reply | None:
         """The decision on a command, if there is one yet; a chain tells commands of one id on several chains apart.
 
-        Decisions that were told longer than ``REPLIES_MS`` ago are forgotten here, not on the ledger.
+        Old decisions, and all but the newest of very many, are forgotten here, not on the ledger.
         """
         if not self._writer.active:  # The writer itself knows everything that it has decided.
             self._sync()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 from tensorguard.ledger.errors import LedgerError
 
-from producers.engines.errors import LedgerDamagedError
+from producers.engines.errors import EngineError, LedgerDamagedError
 from producers.engines.group import GroupCommit
 from producers.engines.kafka import messages
 from producers.engines.kafka.ends import Ends, Place
@@ -26,10 +26,12 @@ POLL_SECONDS = 0.1
 _BATCH = 2000
 _SECONDS = 30.0
 _HUNG_SECONDS = 5.0
+LATELY_SECONDS = 600.0
+"""Of replies none are read that are older: there may be millions, and all that stays true is told elsewhere as well."""
 
 
 class Follower:
-    """Follows the small topics of a ledger from their beginning; ``sync`` waits until it knows all there is now."""
+    """Follows the small topics of a ledger; ``sync`` waits until it knows all there is now, but for old replies."""
 
     def __init__(self, config: KafkaConfig, topics: Topics, ends: Ends, state: State) -> None:
         self._topics = topics
@@ -41,7 +43,7 @@ class Follower:
         self._reached: dict[Place, int] = dict.fromkeys(self._places, 0)
         self._syncs: GroupCommit[None, None] = GroupCommit(self._sync)
         self._consumer = Consumer(config.consumer("readers", reset="earliest"))
-        self._consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in self._places])
+        self._replies = [(topics.replies, partition) for partition in range(config.partitions)]
         self._thread = threading.Thread(target=self._run, name="kafka-follower", daemon=True)
         self._thread.start()
 
@@ -77,10 +79,28 @@ class Follower:
         return all(self._reached[place] >= offset for place, offset in needed.items())
 
     def _run(self) -> None:
+        begun = False
+        while not self._state.closed and not begun:
+            begun = self._begin()
         while not self._state.closed:
             first = self._consumer.poll(POLL_SECONDS)
             if first is not None:
                 self._take([first, *self._consumer.consume(_BATCH, 0)])
+
+    def _begin(self) -> bool:
+        """Go to where reading begins; whether brokers told where that is."""
+        try:
+            lately = self._ends.since(self._replies, time.time() - LATELY_SECONDS)
+        except EngineError as error:
+            if isinstance(error, DeniedError):
+                with self._state.changed:
+                    self._state.fail(error)
+            return False
+        self._consumer.assign([TopicPartition(*place, lately.get(place, OFFSET_BEGINNING)) for place in self._places])
+        with self._state.changed:
+            self._reached.update(lately)
+            self._state.changed.notify_all()
+        return True
 
     def _take(self, batch: Sequence[Message]) -> None:
         with self._state.changed:

@@ -32,6 +32,7 @@ PASSING = frozenset(
         KafkaError.NOT_CONTROLLER,
         KafkaError._NOENT,  # noqa: SLF001 -- librdkafka's own errors are called so
         KafkaError._TRANSPORT,  # noqa: SLF001 -- the same
+        KafkaError._DESTROY_BROKER,  # noqa: SLF001 -- the same
         KafkaError._TIMED_OUT,  # noqa: SLF001 -- the same
         KafkaError._TIMED_OUT_QUEUE,  # noqa: SLF001 -- the same
         KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 -- the same

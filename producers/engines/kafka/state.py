@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 
 _AT_ONCE_SECONDS = 60.0
+MOST_REPLIES = 1 << 17
+"""Of more than so many the oldest are let go: who asks for one has it told again by sending its command again."""
 
 
 class _Kept(NamedTuple):
@@ -192,8 +194,8 @@ class State:
             bell.notify_all()
 
     def _forget(self, before: float) -> None:
-        while self._ages and self._ages[0][0] < before:
-            command_id = self._ages.popleft()[1]
-            left = {chain: kept for chain, kept in self._replies.pop(command_id, {}).items() if kept.at >= before}
+        while self._ages and (self._ages[0][0] < before or len(self._ages) > MOST_REPLIES):
+            at, command_id = self._ages.popleft()
+            left = {chain: kept for chain, kept in self._replies.pop(command_id, {}).items() if kept.at > at}
             if left:
                 self._replies[command_id] = left
