@@ -148,7 +148,7 @@ class FileBlobStore:
             try:
                 _make_folder(part.parent, self.root)
                 out = part.open("xb")
-            except FileNotFoundError:
+            except (FileNotFoundError, FileExistsError):  # taken away since it was made, or since it was found there
                 continue
             fcntl.flock(out, fcntl.LOCK_EX)
             if os.fstat(out.fileno()).st_nlink:

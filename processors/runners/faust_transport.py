@@ -84,7 +84,8 @@ class LedgerConsumerThread(driver.AIOKafkaConsumerThread):
             super()._start_thread()
 
     async def _check(self, consumer: AIOKafkaConsumer) -> None:
-        consumer._coordinator.check_errors()  # noqa: SLF001 -- Faust reads past what would ask
+        if consumer._coordinator is not None:  # noqa: SLF001 -- it has begun
+            consumer._coordinator.check_errors()  # noqa: SLF001 -- Faust reads past what would ask
 
 
 class LedgerConsumer(driver.Consumer):
