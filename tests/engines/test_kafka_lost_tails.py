@@ -118,6 +118,19 @@ def test_openings_and_commits_that_were_aborted_are_not_taken_for_records(kafka:
     assert engine.sizes() == {"acme": 1}
 
 
+@pytest.mark.parametrize("read", [True, False])
+def test_what_is_told_stays_near_the_end_however_often_writers_come_and_go(kafka: Kafka, *, read: bool) -> None:
+    for size in range(8):
+        engine = kafka.open()
+        epoch = engine.open_epoch()
+        assert not read or list(engine.read("acme", 0, 9)) == numbered(0, size)
+        engine.commit(Commit(epoch, [Append("acme", size, numbered(size, 1))]))
+        engine.close()
+    reader = kafka.open()
+    assert reader.sizes() == {"acme": 8}
+    assert reader._state.heads["acme"].seq >= (6 if read else 4)
+
+
 def test_what_follows_a_chain_and_is_not_its_next_record_ends_the_writer(kafka: Kafka) -> None:
     written(kafka, "acme", [2])
     stranger = Producer({"bootstrap.servers": kafka.config.servers})

@@ -13,7 +13,7 @@ from producers.engines.kafka.intake import hashed_partition
 from producers.engines.kafka.messages import Head
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from confluent_kafka import Producer
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("kafka")
 _MARKERS = 2
 """Behind a head that is told lie at most two commits: the one that it begins with, and the one that told it."""
+_TOGETHER = 128
+"""So many chains are read at once: each is waited for until its topic ends."""
 
 
 class Beginning:
@@ -77,43 +79,39 @@ class Beginning:
             raise TransactionLeftOpenError(f"In topic {left[0][0]} a transaction is open that is no sequencer's.")
         return True
 
-    def unheard(self) -> dict[str, Head]:
-        """The true heads of those chains of this partition that go on behind what ``writers`` and ``replies`` tell.
+    def heads(self) -> dict[str, Head]:
+        """The heads of those chains of this partition whose topics are longer than ``writers`` and ``replies`` explain.
 
         A broker whose machine lost its power may have the records and not what was written beside them. A writer that
-        believed the latter would write the same numbers a second time.
+        believed the latter would write the same numbers a second time. Most often it is markers alone.
 
         Raises:
             LedgerDamagedError: what lies behind a chain's known end is not its next records.
             BrokerError: Kafka does not bring them in time.
         """
-        found = dict(self._longer())
-        if found:
-            _log.warning("records_unheard_of", chains={chain: head.size for chain, head in found.items()})
+        told = self._told()
+        ends = self._ends.settled(self._places(list(told)))
+        asked = [chain for chain, head in told.items() if _may_go_on(head, ends[self._topics.ledger(chain), 0])]
+        found: dict[str, Head] = {}
+        for at in range(0, len(asked), _TOGETHER):
+            counts = self._records.counts({each: told[each] for each in asked[at : at + _TOGETHER]})
+            found |= {chain: self._true(chain, size) for chain, size in counts.items() if size >= told[chain].size}
+        found = {chain: head for chain, head in found.items() if told[chain].size or self._opened_here(chain, head)}
+        longer = [chain for chain, head in found.items() if head.size > told[chain].size]
+        if longer:
+            _log.warning("records_unheard_of", chains={chain: found[chain].size for chain in longer})
         return found
 
-    def _longer(self) -> Iterator[tuple[str, Head]]:
-        known, unknown = self._chains(), self._untold()
-        ends = self._ends.settled(self._places([*known, *unknown]))
-        for chain in known:
-            head = self._told(chain)
-            if self._may_go_on(head, ends[self._topics.ledger(chain), 0]):
-                size = self._records.count(chain, head.size)
-                if size > head.size:
-                    yield chain, Head(size, head.seq, head.offset)
-        for chain in unknown:
-            size = self._records.count(chain, 0) if ends[self._topics.ledger(chain), 0] else 0
-            if size and self._opened_here(chain, size):
-                yield chain, Head(size, 0, 0)
+    def _true(self, chain: str, size: int) -> Head:
+        return Head(size, *(self._records.newest(chain) or (0, 0)))
 
-    def _may_go_on(self, head: Head, end: int) -> bool:
-        """Whether a topic is longer than a chain's known records and the markers of their commits make it."""
-        return end - head.offset > head.size - head.seq + _MARKERS
-
-    def _told(self, chain: str) -> Head:
+    def _told(self) -> dict[str, Head]:
+        """The heads of this partition's chains as they are told, and of those that have a topic and no head at all."""
+        untold = dict.fromkeys(self._untold(), Head(0, 0, 0))
         with self._state.changed:
-            head = self._state.heads.get(chain, Head(0, 0, 0))
-            return Head(self._state.sizes[chain], head.seq, head.offset)
+            sizes, heads = self._state.sizes, self._state.heads
+            own = {each: heads.get(each, Head(0, 0, 0)) for each in self._chains()}
+            return untold | {each: Head(sizes[each], head.seq, head.offset) for each, head in own.items()}
 
     def _chains(self) -> list[str]:
         with self._state.changed:
@@ -125,9 +123,10 @@ class Beginning:
         with self._state.changed:
             return [chain for chain in chains if chain is not None and chain not in self._state.sizes]
 
-    def _opened_here(self, chain: str, size: int) -> bool:
-        opened = opened_for(self._records.read(chain, 0, 1, size))
-        return (hashed_partition(chain, self._partitions) if opened is None else opened) == self._partition
+    def _opened_here(self, chain: str, head: Head) -> bool:
+        opened = opened_for(self._records.read(chain, 0, 1, head.size)) if head.size else None
+        here = hashed_partition(chain, self._partitions) if opened is None else opened
+        return head.size > 0 and here == self._partition
 
     def _own(self) -> list[Place]:
         """Where this partition's writers alone write to."""
@@ -141,6 +140,11 @@ class Beginning:
         """Those of them where a transaction is open."""
         written, settled = self._ends.written(places), self._ends.settled(places)
         return [place for place in places if settled[place] < written[place]]
+
+
+def _may_go_on(head: Head, end: int) -> bool:
+    """Whether a topic is longer than a chain's known records and the markers of their commits make it."""
+    return end - head.offset > head.size - head.seq + (_MARKERS if head.size else 0)
 
 
 def opened_for(records: Sequence[bytes]) -> int | None:

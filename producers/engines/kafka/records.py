@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from producers.engines.kafka.config import KafkaConfig
+    from producers.engines.kafka.messages import Head
     from producers.engines.kafka.topics import Topics
 
 _BATCH = 1000
@@ -72,23 +73,26 @@ class Records:
             self._bound()
             return found
 
-    def count(self, chain: str, known: int) -> int:
-        """How many committed records the topic of a chain holds now, of which so many are known.
+    def counts(self, heads: Mapping[str, Head]) -> dict[str, int]:
+        """How many committed records the topics of chains hold now, of which these heads are known.
 
         Raises:
-            LedgerDamagedError: the topic lacks a record, or holds one that is not the ledger's.
+            LedgerDamagedError: a topic holds what is not the ledger's.
             BrokerError: Kafka cannot be reached.
         """
-        with self._lock, typed_errors("reading a chain"):
-            stream = self._stream(chain)
-            if known:
-                self._unassign(stream)
-                stream.clear()
-                self._collect(stream, known - 1, known, known)
-            else:
-                self._assign(stream, 0)
-            self._read_out(stream)
-            return stream.next or 0
+        with self._lock, typed_errors("reading chains"):
+            streams = [self._anew(chain, head) for chain, head in heads.items()]
+            self._opened().incremental_assign([self._place(each, heads[each.chain].offset) for each in streams])
+            for stream in streams:
+                stream.assigned = True
+            for stream in streams:
+                self._read_out(stream)
+            return {each.chain: each.newest[0] + 1 if each.newest else 0 for each in streams}
+
+    def newest(self, chain: str) -> tuple[int, int] | None:
+        """Seq and offset of the last record of a chain that was read, if one was."""
+        stream = self._streams.get(chain)
+        return None if stream is None else stream.newest
 
     def prefetch(self, starts: Mapping[str, int]) -> None:
         """Have records of chains brought together, each from where it will be read, if that is known without a search.
@@ -163,16 +167,30 @@ class Records:
             self._pump(stream, deadline)
         return found
 
+    def _anew(self, chain: str, head: Head) -> Stream:
+        """A stream of which nothing is held, nor known of its end."""
+        stream = self._stream(chain)
+        self._unassign(stream)
+        stream.clear()
+        stream.ended, stream.fault, stream.newest, stream.read_at = False, None, None, time.monotonic()
+        if head.seq:
+            stream.index.note(head.seq, head.offset)
+        return stream
+
     def _read_out(self, stream: Stream) -> None:
-        """Read on until the topic ends."""
-        deadline, reached = time.monotonic() + _SECONDS, stream.next
+        """Read on until the topic ends, then let go of it."""
+        deadline, reached = time.monotonic() + _SECONDS, stream.newest
         while not stream.ended:
+            if not stream.assigned:  # It was in the way of another one.
+                self._assign(stream, stream.newest[1] + 1 if stream.newest else 0)
             self._pump(stream, deadline)
             stream.trim()
-            if stream.next != reached:
-                deadline, reached = time.monotonic() + _SECONDS, stream.next
+            if stream.newest != reached:
+                deadline, reached = time.monotonic() + _SECONDS, stream.newest
         if stream.fault is not None:
             raise stream.fault
+        self._unassign(stream)
+        stream.clear()
 
     def _brings(self, stream: Stream, wanted: int) -> bool:
         """Whether the consumer will soon come by a record."""
@@ -289,6 +307,8 @@ class Records:
         if stream.next is None:
             stream.first_offset = offset
         stream.index.note(int(key), offset)
+        if stream.newest is None or int(key) > stream.newest[0]:
+            stream.newest = (int(key), offset)
         stream.add(int(key), record)
 
     def _held(self) -> int:

@@ -19,7 +19,8 @@ _WINDOW_BYTES = 8 << 20
 class Stream:
     """Records ``first`` up to ``next`` of a chain, and whether the consumer brings more.
 
-    ``fault``: why it brings no more behind them; that is told to who reads on, and to nobody else.
+    ``newest``: seq and offset of the last record that was ever read. ``fault``: why the consumer brings no more; that
+    is told to who reads on, and to nobody else.
     """
 
     chain: str
@@ -30,6 +31,7 @@ class Stream:
     held: int = 0
     assigned: bool = False
     ended: bool = False
+    newest: tuple[int, int] | None = None
     fault: EngineError | None = None
     index: Index = field(default_factory=Index)
     read_at: float = 0.0

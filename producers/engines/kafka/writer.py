@@ -62,6 +62,7 @@ class Writer:
         self._partition = partition
         self._state = state
         self._maker = maker
+        self._records = records
         self._beginning = Beginning(config, topics, partition, state=state, maker=maker, ends=ends, records=records)
         self._framer = framer
         self._data_of = data_of
@@ -95,7 +96,7 @@ class Writer:
             self._beginning.check_topics()
             if self._beginning.settle(producer, self._seconds):
                 sync()
-            heads, opened = self._beginning.unheard(), self._next(at_least)
+            heads, opened = self._beginning.heads(), self._next(at_least)
             producer.begin_transaction()
             self._produce_heads(producer, heads)
             self._produce(producer, self._topics.writers, *_writer_message(opened))
@@ -256,8 +257,8 @@ class Writer:
         size = append.expected_size + len(append.records)
         if offset is not None:
             return Head(size, append.expected_size, offset)
-        before = self._state.heads.get(append.chain, Head(0, 0, 0))
-        return Head(size, before.seq, before.offset)
+        told, read = self._state.heads.get(append.chain, Head(0, 0, 0)), self._records.newest(append.chain)
+        return Head(size, *max((told.seq, told.offset), read or (0, 0)))
 
     def _apply(self, commit: Commit, letters: _Letters, heads: dict[str, Head]) -> None:
         """Know at once what the topics will tell, so that this handle reads what it wrote."""
