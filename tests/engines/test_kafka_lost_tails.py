@@ -131,6 +131,19 @@ def test_what_is_told_stays_near_the_end_however_often_writers_come_and_go(kafka
     assert reader._state.heads["acme"].seq >= (6 if read else 4)
 
 
+def test_a_topic_that_only_looks_like_a_chains_keeps_no_writer_from_beginning(kafka: Kafka) -> None:
+    written(kafka, "acme", [2])
+    TopicMaker(kafka.config).ensure([kafka.topics.of_chain("stray")])
+    stranger = Producer({"bootstrap.servers": kafka.config.servers})
+    for key in (b"0", b"7"):
+        stranger.produce(kafka.topics.ledger("stray"), b"x", key, partition=0)
+    assert stranger.flush(SOON) == 0
+    for partition in range(PARTITIONS):
+        engine = kafka.open(partition)
+        engine.open_epoch()
+        assert engine.sizes() == {"acme": 2}
+
+
 def test_what_follows_a_chain_and_is_not_its_next_record_ends_the_writer(kafka: Kafka) -> None:
     written(kafka, "acme", [2])
     stranger = Producer({"bootstrap.servers": kafka.config.servers})

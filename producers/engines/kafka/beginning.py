@@ -8,16 +8,16 @@ import structlog
 from tensorguard.ledger.errors import LedgerError
 from tensorguard.ledger.record import decode_record
 
+from producers.engines.errors import LedgerDamagedError
 from producers.engines.kafka.errors import TransactionLeftOpenError
 from producers.engines.kafka.intake import hashed_partition
 from producers.engines.kafka.messages import Head
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from confluent_kafka import Producer
 
-    from producers.engines.kafka.config import KafkaConfig
     from producers.engines.kafka.ends import Ends, Place
     from producers.engines.kafka.records import Records
     from producers.engines.kafka.state import State
@@ -35,16 +35,14 @@ class Beginning:
 
     def __init__(
         self,
-        config: KafkaConfig,
         topics: Topics,
         partition: int,
-        *,
         state: State,
         maker: TopicMaker,
         ends: Ends,
         records: Records,
     ) -> None:
-        self._partitions = config.partitions
+        self._partitions = topics.partitions
         self._topics = topics
         self._partition = partition
         self._state = state
@@ -90,28 +88,44 @@ class Beginning:
             BrokerError: Kafka does not bring them in time.
         """
         told = self._told()
-        ends = self._ends.settled(self._places(list(told)))
-        asked = [chain for chain, head in told.items() if _may_go_on(head, ends[self._topics.ledger(chain), 0])]
+        untold = dict.fromkeys(self._untold(), Head(0, 0, 0))
+        ends = self._ends.settled(self._places([*told, *untold]))
+        longer = [chain for chain, head in told.items() if _may_go_on(head, ends[self._topics.ledger(chain), 0])]
         found: dict[str, Head] = {}
-        for at in range(0, len(asked), _TOGETHER):
-            counts = self._records.counts({each: told[each] for each in asked[at : at + _TOGETHER]})
-            found |= {chain: self._true(chain, size) for chain, size in counts.items() if size >= told[chain].size}
-        found = {chain: head for chain, head in found.items() if told[chain].size or self._opened_here(chain, head)}
-        longer = [chain for chain, head in found.items() if head.size > told[chain].size]
-        if longer:
-            _log.warning("records_unheard_of", chains={chain: found[chain].size for chain in longer})
+        for at in range(0, len(longer), _TOGETHER):
+            found |= self._counted({chain: told[chain] for chain in longer[at : at + _TOGETHER]})
+        for chain in untold:
+            if ends[self._topics.ledger(chain), 0]:
+                found |= self._opened_unheard(chain)
+        sizes = {chain: head.size for chain, head in found.items() if head.size > told.get(chain, Head(0, 0, 0)).size}
+        if sizes:
+            _log.warning("records_unheard_of", chains=sizes)
         return found
 
-    def _true(self, chain: str, size: int) -> Head:
-        return Head(size, *(self._records.newest(chain) or (0, 0)))
+    def _counted(self, told: Mapping[str, Head]) -> dict[str, Head]:
+        """The true heads; none of a chain that lacks records, which is noticed when it is read."""
+        counts = self._records.counts(told)
+        true = {chain: Head(size, *(self._records.newest(chain) or (0, 0))) for chain, size in counts.items()}
+        return {chain: head for chain, head in true.items() if head.size >= told[chain].size}
+
+    def _opened_unheard(self, chain: str) -> dict[str, Head]:
+        """The head of a chain of this partition that is told of nowhere, if its topic has one."""
+        try:
+            [head] = self._counted({chain: Head(0, 0, 0)}).values()
+            first = self._records.read(chain, 0, 1, head.size) if head.size else []
+        except LedgerDamagedError:  # Whoever made it, no chain of ours has anything to do with it.
+            _log.warning("topic_passed_over", topic=self._topics.ledger(chain))
+            return {}
+        opened = opened_for(first)
+        here = hashed_partition(chain, self._partitions) if opened is None else opened
+        return {chain: head} if first and here == self._partition else {}
 
     def _told(self) -> dict[str, Head]:
-        """The heads of this partition's chains as they are told, and of those that have a topic and no head at all."""
-        untold = dict.fromkeys(self._untold(), Head(0, 0, 0))
+        """The heads of this partition's chains as they are told."""
         with self._state.changed:
             sizes, heads = self._state.sizes, self._state.heads
             own = {each: heads.get(each, Head(0, 0, 0)) for each in self._chains()}
-            return untold | {each: Head(sizes[each], head.seq, head.offset) for each, head in own.items()}
+            return {each: Head(sizes[each], head.seq, head.offset) for each, head in own.items()}
 
     def _chains(self) -> list[str]:
         with self._state.changed:
@@ -122,11 +136,6 @@ class Beginning:
         chains = [self._topics.chain_of(name) for name in self._maker.names()]
         with self._state.changed:
             return [chain for chain in chains if chain is not None and chain not in self._state.sizes]
-
-    def _opened_here(self, chain: str, head: Head) -> bool:
-        opened = opened_for(self._records.read(chain, 0, 1, head.size)) if head.size else None
-        here = hashed_partition(chain, self._partitions) if opened is None else opened
-        return head.size > 0 and here == self._partition
 
     def _own(self) -> list[Place]:
         """Where this partition's writers alone write to."""
@@ -144,7 +153,7 @@ class Beginning:
 
 def _may_go_on(head: Head, end: int) -> bool:
     """Whether a topic is longer than a chain's known records and the markers of their commits make it."""
-    return end - head.offset > head.size - head.seq + (_MARKERS if head.size else 0)
+    return end - head.offset > head.size - head.seq + _MARKERS
 
 
 def opened_for(records: Sequence[bytes]) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from producers.engines.kafka.beginning import Beginning
 from producers.engines.kafka.ends import Ends
 from producers.engines.kafka.errors import BrokerError
 from producers.engines.kafka.follower import Follower
@@ -59,8 +60,8 @@ class KafkaEngine:
             self.partition,
             state=self._state,
             maker=self._maker,
-            ends=self._ends,
             records=self._records,
+            beginning=Beginning(self._topics, self.partition, self._state, self._maker, self._ends, self._records),
             framer=framer,
             data_of=self._taken_in,
         )

@@ -185,6 +185,7 @@ class Records:
                 self._assign(stream, stream.newest[1] + 1 if stream.newest else 0)
             self._pump(stream, deadline)
             stream.trim()
+            self._bound()
             if stream.newest != reached:
                 deadline, reached = time.monotonic() + _SECONDS, stream.newest
         if stream.fault is not None:
@@ -287,9 +288,7 @@ class Records:
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- librdkafka's own errors are called so
             stream.ended = True
         elif error.code() in _ABSENT:  # The next look at where its topic ends tells what of it is true.
-            self._unassign(stream)
-            stream.clear()
-            stream.ended = True
+            raise BrokerError(f"Kafka does not know the topic of chain {stream.chain!r} now ({error.name()}).")
         elif error.code() in _GONE:
             raise LedgerDamagedError(f"Records of chain {stream.chain!r} are gone from Kafka ({error.name()}).")
         elif error.code() in DENIED:

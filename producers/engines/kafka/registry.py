@@ -106,8 +106,8 @@ class _Subject:
 
     def id_of(self, text: str) -> int:
         """Find a schema's id, or register it; a compatibility without BACKWARD is set right before that."""
-        if not self._reads_back():
-            self._read_back()
+        if not self._is_backward():
+            self._make_backward()
         schema = {"schema": text}
         found = self._ask("POST", f"/subjects/{self._path}", schema)
         registered = found or self._register(schema)
@@ -116,16 +116,16 @@ class _Subject:
             raise RegistryUnavailableError(f"The schema registry gave no id for {self.name}.")
         return number
 
-    def _reads_back(self) -> bool:
+    def _is_backward(self) -> bool:
         level = self._ask("GET", f"/config/{self._path}")
         return level is not None and level.get("compatibilityLevel") in _AT_LEAST_BACKWARD
 
-    def _read_back(self) -> None:
+    def _make_backward(self) -> None:
         try:
             self._ask("PUT", f"/config/{self._path}", {"compatibility": BACKWARD})
         except SchemaRefusedError:
             # As below: set by another sequencer in this moment, it may be refused to the second.
-            if not self._reads_back():
+            if not self._is_backward():
                 raise
 
     def _register(self, schema: dict[str, str]) -> dict[str, Any] | None:

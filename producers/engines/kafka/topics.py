@@ -58,6 +58,7 @@ class Topics:
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
         self._ledgers = f"{config.prefix}.ledger."
+        self.partitions = config.partitions
         self.intake = f"{config.prefix}.intake"
         self.replies = f"{config.prefix}.replies"
         self.writers = f"{config.prefix}.writers"
@@ -76,7 +77,7 @@ class Topics:
 
     def fixed(self) -> list[Topic]:
         """Every topic but those of chains. Partition p of what a writer writes is that of intake partition p."""
-        many = self._config.partitions
+        many = self.partitions
         return [
             self._topic(self.intake, many, {"cleanup.policy": "delete", "retention.ms": str(_INTAKE_MS)}, atleast=True),
             self._topic(self.replies, many, _LATELY, atleast=True),

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from producers.engines.errors import EngineError, FencedError, HeadMovedError
 from producers.engines.kafka import messages
-from producers.engines.kafka.beginning import Beginning, opened_for
+from producers.engines.kafka.beginning import opened_for
 from producers.engines.kafka.bounded import within
 from producers.engines.kafka.errors import (
     CommitLostError,
@@ -29,8 +29,8 @@ from producers.engines.port import Quarantined
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from producers.engines.kafka.beginning import Beginning
     from producers.engines.kafka.config import KafkaConfig
-    from producers.engines.kafka.ends import Ends
     from producers.engines.kafka.records import Framing, Records
     from producers.engines.kafka.state import State
     from producers.engines.kafka.topics import TopicMaker, Topics
@@ -52,8 +52,8 @@ class Writer:
         *,
         state: State,
         maker: TopicMaker,
-        ends: Ends,
         records: Records,
+        beginning: Beginning,
         framer: Framing,
         data_of: Callable[[int], bytes],
     ) -> None:
@@ -63,7 +63,7 @@ class Writer:
         self._state = state
         self._maker = maker
         self._records = records
-        self._beginning = Beginning(config, topics, partition, state=state, maker=maker, ends=ends, records=records)
+        self._beginning = beginning
         self._framer = framer
         self._data_of = data_of
         self._seconds = config.transaction_seconds + _GRACE_SECONDS
