@@ -11,7 +11,7 @@ import fcntl
 import os
 import struct
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -77,6 +77,9 @@ class FileLock:
         """Give the lock back."""
         fd, self._fd = self._fd, None
         if fd is not None:
+            # A child that is being started has the descriptor too until it runs: to close ours is not enough.
+            with suppress(OSError):
+                fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK, self._number))
             os.close(fd)
 
 

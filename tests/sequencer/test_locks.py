@@ -99,6 +99,16 @@ def test_a_lock_ends_with_the_process_that_holds_it(tmp_path: Path) -> None:
     assert FileLock(path).try_acquire()
 
 
+def test_a_lock_that_is_given_back_is_free_though_a_child_still_has_its_descriptor(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / "lock")
+    assert lock.try_acquire()
+    with subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, pass_fds=[lock._fd or 0]
+    ):
+        lock.release()
+        assert not is_locked(tmp_path / "lock")
+
+
 def test_a_file_that_is_not_there_is_not_locked_and_not_made(tmp_path: Path) -> None:
     assert not is_locked(tmp_path / "none")
     assert not (tmp_path / "none").exists()
