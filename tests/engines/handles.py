@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tensorguard.ledger.envelope import Envelope, SignedCommand
+from tensorguard.ledger.record import Meta, encode_record
 
 from producers.engines.kafka import KafkaConfig, KafkaEngine
 from producers.engines.kafka.topics import Topics
 from producers.engines.port import ACCEPTED, Reply
+from schemas.codec import event_schema
 from tests.engines.kits import Unframed
 
 SOON = 20.0
@@ -45,6 +47,14 @@ class Breaking(Unframed):
 
 def numbered(start: int, count: int) -> list[bytes]:
     return [str(seq).encode() for seq in range(start, start + count)]
+
+
+def opening(chain: str, partition: int) -> bytes:
+    """The first record of a chain."""
+    schema = event_schema("ChainOpened")
+    meta = Meta(bytes(32), chain, 0, 1, schema.digest, bytes(16), "chain", 0, 1_000_000, None, None, None)
+    named = {"chain": chain, "origin": "here", "intake_partition": partition}
+    return encode_record(schema.text, meta, None, {"format_version": 1, "authority_key": bytes(32), **named})
 
 
 def reply(number: int) -> Reply:

@@ -11,7 +11,6 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from producers.deciders.registry import stream_of
-from producers.engines.errors import LedgerDamagedError
 from producers.engines.kafka import KafkaEngine
 from producers.engines.kafka.intake import hashed_partition
 from producers.engines.kafka.topics import TopicMaker
@@ -21,7 +20,7 @@ from producers.identities import make_envelope
 from producers.sequencer import Sequencer
 from schemas.commands import EnrolProducer
 from schemas.events import ApiKeyIssued
-from tests.engines.handles import SOON, Breaking, Kafka, numbered, reply
+from tests.engines.handles import SOON, Breaking, Kafka, numbered, opening, reply
 from tests.support.kafka import PARTITIONS
 from tests.support.ledgers import Ledger
 
@@ -93,19 +92,22 @@ def test_a_writer_goes_on_behind_records_that_nothing_beside_them_tells_of(kafka
     assert list(other.read("acme", 0, size + 9)) == numbered(0, size + 1)
 
 
-def test_a_chain_that_nothing_tells_of_belongs_to_the_writer_of_its_partition_alone(kafka: Kafka) -> None:
-    chain = next(name for name in "abcdefgh" if hashed_partition(name, PARTITIONS) == 1)
+def test_a_chain_that_nothing_tells_of_belongs_to_the_writer_that_its_opening_names_alone(kafka: Kafka) -> None:
+    chain = next(name for name in "abcdefgh" if hashed_partition(name, PARTITIONS) == 0)
+    records = [opening(chain, 1), *numbered(1, 4)]
     written(kafka, "acme", [1])
     beside = Beside.now(kafka)
-    written(kafka, chain, [2, 2], partition=1)
+    engine = kafka.open(1)
+    engine.commit(Commit(engine.open_epoch(), [Append(chain, 0, records[:4])]))
+    engine.close()
     beside.fall_back()
     zero, one = kafka.open(0), kafka.open(1)
     zero.open_epoch()
     assert zero.sizes() == {"acme": 1}
     epoch = one.open_epoch()
     assert one.sizes() == {"acme": 1, chain: 4}
-    one.commit(Commit(epoch, [Append(chain, 4, numbered(4, 1))]))
-    assert list(kafka.open().read(chain, 0, 9)) == numbered(0, 5)
+    one.commit(Commit(epoch, [Append(chain, 4, records[4:])]))
+    assert list(kafka.open().read(chain, 0, 9)) == records
 
 
 def test_openings_and_commits_that_were_aborted_are_not_taken_for_records(kafka: Kafka) -> None:
@@ -129,29 +131,6 @@ def test_what_is_told_stays_near_the_end_however_often_writers_come_and_go(kafka
     reader = kafka.open()
     assert reader.sizes() == {"acme": 8}
     assert reader._state.heads["acme"].seq >= (6 if read else 4)
-
-
-def test_a_topic_that_only_looks_like_a_chains_keeps_no_writer_from_beginning(kafka: Kafka) -> None:
-    written(kafka, "acme", [2])
-    TopicMaker(kafka.config).ensure([kafka.topics.of_chain("stray")])
-    stranger = Producer({"bootstrap.servers": kafka.config.servers})
-    for key in (b"0", b"7"):
-        stranger.produce(kafka.topics.ledger("stray"), b"x", key, partition=0)
-    assert stranger.flush(SOON) == 0
-    for partition in range(PARTITIONS):
-        engine = kafka.open(partition)
-        engine.open_epoch()
-        assert engine.sizes() == {"acme": 2}
-
-
-def test_what_follows_a_chain_and_is_not_its_next_record_ends_the_writer(kafka: Kafka) -> None:
-    written(kafka, "acme", [2])
-    stranger = Producer({"bootstrap.servers": kafka.config.servers})
-    for key in (b"7", b"8"):
-        stranger.produce(kafka.topics.ledger("acme"), b"x", key, partition=0)
-    assert stranger.flush(SOON) == 0
-    with pytest.raises(LedgerDamagedError, match="not the next record"):
-        kafka.open().open_epoch()
 
 
 def test_commands_that_are_decided_again_after_a_loss_have_the_effect_they_had(kafka: Kafka, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -10,7 +11,6 @@ from tensorguard.ledger.record import decode_record
 
 from producers.engines.errors import LedgerDamagedError
 from producers.engines.kafka.errors import TransactionLeftOpenError
-from producers.engines.kafka.intake import hashed_partition
 from producers.engines.kafka.messages import Head
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ _MARKERS = 2
 """Behind a head that is told lie at most two commits: the one that it begins with, and the one that told it."""
 _TOGETHER = 128
 """So many chains are read at once: each is waited for until its topic ends."""
+_MARKING_SECONDS = 3.0
+_AGAIN_SECONDS = 0.05
 
 
 class Beginning:
@@ -42,7 +44,6 @@ class Beginning:
         ends: Ends,
         records: Records,
     ) -> None:
-        self._partitions = topics.partitions
         self._topics = topics
         self._partition = partition
         self._state = state
@@ -51,11 +52,30 @@ class Beginning:
         self._records = records
 
     def check_topics(self) -> None:
-        """The topics of this partition's chains must be as they were made."""
-        self._maker.ensure(self._topics.of_chain(chain) for chain in self._chains())
+        """The topics of this partition's chains must be there, as they were made.
 
-    def settle(self, producer: Producer, seconds: float, chains: Sequence[str] | None = None) -> bool:
-        """Leave nothing of an earlier writer between transactions, in all or those chains; whether there was anything.
+        Raises:
+            LedgerDamagedError: one is gone.
+            TopicSettingsError: one is not as it was made.
+        """
+        self._maker.check(self._topics.of_chain(chain) for chain in self._chains())
+
+    def unheard(self) -> list[str]:
+        """Chains of this partition that are told of nowhere, as their topics have it.
+
+        A topic that begins with another thing than the opening of its chain is no chain's: whoever made it, it keeps
+        nobody from beginning.
+
+        Raises:
+            BrokerError: Kafka does not bring their first records in time.
+        """
+        opened = {chain: opened_for(chain, [first]) for chain, first in self._firsts(self._untold()).items()}
+        if strays := [self._topics.ledger(chain) for chain, partition in opened.items() if partition is None]:
+            _log.warning("topics_passed_over", topics=strays)
+        return [chain for chain, partition in opened.items() if partition == self._partition]
+
+    def settle(self, producer: Producer, seconds: float, unheard: Sequence[str]) -> bool:
+        """Leave nothing of an earlier writer between transactions; whether there was anything.
 
         Seen after a broker was killed again and again: a record stayed behind whose transaction nobody had ended, and
         the next one's commit, being the same producer's, took it along. An abort does so as well.
@@ -63,62 +83,65 @@ class Beginning:
         Raises:
             TransactionLeftOpenError: it is not of this partition's writers.
         """
-        places = self._own() if chains is None else self._places(chains)
-        left = self._unsettled(places)
-        if not left:
-            return False
-        _log.warning("transaction_left_open", topics=[topic for topic, _ in left])
-        producer.begin_transaction()
-        for topic, partition in left:
-            producer.produce(topic, b"", partition=partition)
-        producer.flush(seconds)
-        producer.abort_transaction(seconds)
-        if left := self._unsettled(places):
-            raise TransactionLeftOpenError(f"In topic {left[0][0]} a transaction is open that is no sequencer's.")
-        return True
+        return self._settle(producer, seconds, [*self._own(), *self._places(unheard)])
 
-    def heads(self) -> dict[str, Head]:
-        """The heads of those chains of this partition whose topics are longer than ``writers`` and ``replies`` explain.
+    def make_way(self, producer: Producer, seconds: float, chains: Sequence[str]) -> None:
+        """See that nothing lies in the topics of chains that are to be opened, but what was aborted.
+
+        Raises:
+            TransactionLeftOpenError: a transaction is open there that is not of this partition's writers.
+            LedgerDamagedError: there are records already: another first one would stand beside them.
+        """
+        self._settle(producer, seconds, self._places(chains))
+        for chain in self._firsts(chains):
+            raise LedgerDamagedError(
+                f"Topic {self._topics.ledger(chain)} holds messages, and of a chain {chain!r} nothing is known.",
+                next_step="Keep the topic as evidence and compare it with an exported checkpoint. If nothing of it is "
+                "the ledger's, delete it, see who may make such topics, then start the sequencer again.",
+            )
+
+    def heads(self, unheard: Sequence[str]) -> dict[str, Head]:
+        """The heads of those chains whose topics are longer than ``writers`` and ``replies`` explain.
 
         A broker whose machine lost its power may have the records and not what was written beside them. A writer that
         believed the latter would write the same numbers a second time. Most often it is markers alone.
 
         Raises:
-            LedgerDamagedError: what lies behind a chain's known end is not its next records.
+            LedgerDamagedError: records are gone, or what lies behind a chain's known end is not its next records.
             BrokerError: Kafka does not bring them in time.
         """
-        told = self._told()
-        untold = dict.fromkeys(self._untold(), Head(0, 0, 0))
-        ends = self._ends.settled(self._places([*told, *untold]))
-        longer = [chain for chain, head in told.items() if _may_go_on(head, ends[self._topics.ledger(chain), 0])]
+        told = dict.fromkeys(unheard, Head(0, 0, 0)) | self._told()
+        ends = self._ends_of(list(told))
+        asked = [chain for chain, head in told.items() if not (head.size and _explains(head, ends[chain]))]
         found: dict[str, Head] = {}
-        for at in range(0, len(longer), _TOGETHER):
-            found |= self._counted({chain: told[chain] for chain in longer[at : at + _TOGETHER]})
-        for chain in untold:
-            if ends[self._topics.ledger(chain), 0]:
-                found |= self._opened_unheard(chain)
-        sizes = {chain: head.size for chain, head in found.items() if head.size > told.get(chain, Head(0, 0, 0)).size}
-        if sizes:
-            _log.warning("records_unheard_of", chains=sizes)
+        for at in range(0, len(asked), _TOGETHER):
+            found |= self._counted({chain: told[chain] for chain in asked[at : at + _TOGETHER]}, ends)
+        if longer := {chain: head.size for chain, head in found.items() if head.size > told[chain].size}:
+            _log.warning("records_unheard_of", chains=longer)
         return found
 
-    def _counted(self, told: Mapping[str, Head]) -> dict[str, Head]:
-        """The true heads; none of a chain that lacks records, which is noticed when it is read."""
-        counts = self._records.counts(told)
-        true = {chain: Head(size, *(self._records.newest(chain) or (0, 0))) for chain, size in counts.items()}
-        return {chain: head for chain, head in true.items() if head.size >= told[chain].size}
+    def _counted(self, told: Mapping[str, Head], ends: Mapping[str, int]) -> dict[str, Head]:
+        """The true heads of chains whose topics end there."""
+        counts = self._records.counts(told, ends)
+        for chain, size in counts.items():
+            if size < told[chain].size:
+                raise LedgerDamagedError(
+                    f"Topic {self._topics.ledger(chain)} holds {size} of the {told[chain].size} records of its chain."
+                )
+        return {chain: Head(size, *(self._records.newest(chain) or (0, 0))) for chain, size in counts.items()}
 
-    def _opened_unheard(self, chain: str) -> dict[str, Head]:
-        """The head of a chain of this partition that is told of nowhere, if its topic has one."""
-        try:
-            [head] = self._counted({chain: Head(0, 0, 0)}).values()
-            first = self._records.read(chain, 0, 1, head.size) if head.size else []
-        except LedgerDamagedError:  # Whoever made it, no chain of ours has anything to do with it.
-            _log.warning("topic_passed_over", topic=self._topics.ledger(chain))
-            return {}
-        opened = opened_for(first)
-        here = hashed_partition(chain, self._partitions) if opened is None else opened
-        return {chain: head} if first and here == self._partition else {}
+    def _firsts(self, chains: Sequence[str]) -> dict[str, bytes]:
+        """The first messages of those chains' topics that have any."""
+        found: dict[str, bytes] = {}
+        written = [(chain, end) for chain, end in self._ends_of(chains).items() if end]
+        for at in range(0, len(written), _TOGETHER):
+            found |= self._records.firsts(dict(written[at : at + _TOGETHER]))
+        return found
+
+    def _ends_of(self, chains: Sequence[str]) -> dict[str, int]:
+        """The offsets up to which all is settled in chains' topics."""
+        ends = self._ends.settled(self._places(chains))
+        return {chain: ends[self._topics.ledger(chain), 0] for chain in chains}
 
     def _told(self) -> dict[str, Head]:
         """The heads of this partition's chains as they are told."""
@@ -145,21 +168,43 @@ class Beginning:
     def _places(self, chains: Sequence[str]) -> list[Place]:
         return [(self._topics.ledger(chain), 0) for chain in chains]
 
+    def _settle(self, producer: Producer, seconds: float, places: Sequence[Place]) -> bool:
+        left = self._unsettled(places)
+        if not left:
+            return False
+        _log.warning("transaction_left_open", topics=[topic for topic, _ in left])
+        producer.begin_transaction()
+        for topic, partition in left:
+            producer.produce(topic, b"", partition=partition)
+        producer.flush(seconds)
+        producer.abort_transaction(seconds)
+        self._await_markers(left)
+        return True
+
+    def _await_markers(self, left: Sequence[Place]) -> None:
+        """Brokers say that a transaction has ended before its markers stand in all its topics."""
+        deadline = time.monotonic() + _MARKING_SECONDS
+        while left := self._unsettled(left):
+            if time.monotonic() > deadline:
+                raise TransactionLeftOpenError(f"In topic {left[0][0]} a transaction is open that is no sequencer's.")
+            self._state.pause(_AGAIN_SECONDS)
+
     def _unsettled(self, places: Sequence[Place]) -> list[Place]:
         """Those of them where a transaction is open."""
         written, settled = self._ends.written(places), self._ends.settled(places)
         return [place for place in places if settled[place] < written[place]]
 
 
-def _may_go_on(head: Head, end: int) -> bool:
-    """Whether a topic is longer than a chain's known records and the markers of their commits make it."""
-    return end - head.offset > head.size - head.seq + _MARKERS
+def _explains(head: Head, end: int) -> bool:
+    """Whether a chain's known records, and the markers of their commits, are what its topic has."""
+    return 0 < end - head.offset - (head.size - head.seq) <= _MARKERS
 
 
-def opened_for(records: Sequence[bytes]) -> int | None:
-    """The partition that a chain's first record gives it to; None if it does not say."""
+def opened_for(chain: str, records: Sequence[bytes]) -> int | None:
+    """The partition that a chain's first record gives it to; None if it does not open this chain."""
     try:
         first = decode_record(records[0], {})
-        return first.field("intake_partition", int) if first.event == "ChainOpened" else None
+        opens = first.event == "ChainOpened" and first.meta.chain == chain
+        return first.field("intake_partition", int) if opens else None
     except (LedgerError, IndexError):
         return None

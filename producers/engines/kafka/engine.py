@@ -50,10 +50,10 @@ class KafkaEngine:
         self._maker = TopicMaker(config)
         self._maker.ensure(self._topics.fixed())
         framer = framing or Framer(SchemaRegistry(config.registry) if config.registry else None, self._written)
-        self._records = Records(config, self._topics, framer, lambda: self._state.closed)
+        self._ends = Ends(self._maker.admin, self._state)
+        self._records = Records(config, self._topics, framer, self._ends, lambda: self._state.closed)
         self._submissions = Submissions(config, self._topics.intake, self.partition_of)
         self._notices = Notices(config, self._topics, self._state)
-        self._ends = Ends(self._maker.admin, self._state)
         self._writer = Writer(
             config,
             self._topics,

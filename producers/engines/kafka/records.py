@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from producers.engines.errors import EngineError, LedgerDamagedError
 from producers.engines.kafka.errors import DENIED, BrokerError, DeniedError, reason_of, typed_errors
 from producers.engines.kafka.index import NEAR
+from producers.engines.kafka.messages import Head
 from producers.engines.kafka.patience import ATTEMPT_SECONDS, ride_out
 from producers.engines.kafka.stream import Stream
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from producers.engines.kafka.config import KafkaConfig
-    from producers.engines.kafka.messages import Head
+    from producers.engines.kafka.ends import Ends
     from producers.engines.kafka.topics import Topics
 
 _BATCH = 1000
@@ -28,6 +29,8 @@ _POLL_SECONDS = 0.1
 _SECONDS = 30.0
 _GONE_SECONDS = 3.0
 _SILENT_SECONDS = 5.0
+_SEQ_DIGITS = 18
+"""More than any seq has; with them it is still a number of Avro's."""
 
 
 class Framing(Protocol):
@@ -46,10 +49,13 @@ class Framing(Protocol):
 class Records:
     """The committed records of every chain; any thread may use it, one at a time reads from Kafka."""
 
-    def __init__(self, config: KafkaConfig, topics: Topics, framer: Framing, closed: Callable[[], bool]) -> None:
+    def __init__(
+        self, config: KafkaConfig, topics: Topics, framer: Framing, ends: Ends, closed: Callable[[], bool]
+    ) -> None:
         self._config = config
         self._topics = topics
         self._framer = framer
+        self._ends = ends
         self._closed = closed
         self._lock = threading.Lock()
         self._streams: dict[str, Stream] = {}
@@ -73,21 +79,42 @@ class Records:
             self._bound()
             return found
 
-    def counts(self, heads: Mapping[str, Head]) -> dict[str, int]:
-        """How many committed records the topics of chains hold now, of which these heads are known.
+    def counts(self, heads: Mapping[str, Head], ends: Mapping[str, int]) -> dict[str, int]:
+        """How many committed records the topics of chains hold, of which these heads are known.
+
+        ``ends``: the offsets up to which every one is read. A broker that leads a topic since a moment ago may take it
+        for shorter than it is.
 
         Raises:
             LedgerDamagedError: a topic holds what is not the ledger's.
             BrokerError: Kafka cannot be reached.
         """
         with self._lock, typed_errors("reading chains"):
-            streams = [self._anew(chain, head) for chain, head in heads.items()]
-            self._opened().incremental_assign([self._place(each, heads[each.chain].offset) for each in streams])
+            streams = self._anew(heads)
             for stream in streams:
-                stream.assigned = True
-            for stream in streams:
-                self._read_out(stream)
+                self._read_out(stream, ends[stream.chain])
             return {each.chain: each.newest[0] + 1 if each.newest else 0 for each in streams}
+
+    def firsts(self, ends: Mapping[str, int]) -> dict[str, bytes]:
+        """The first records of topics that end there, where there are any; nothing in it where that is no record.
+
+        Raises:
+            BrokerError: Kafka cannot be reached.
+        """
+        with self._lock, typed_errors("reading chains"):
+            found: dict[str, bytes] = {}
+            streams, deadline = self._anew(dict.fromkeys(ends, Head(0, 0, 0))), time.monotonic() + _SECONDS
+            while streams:
+                begun = [each for each in streams if each.next is not None or each.read_up_to(ends[each.chain])]
+                for stream in begun:
+                    if (first := _first_of(stream)) is not None:
+                        found[stream.chain] = first
+                    self._let_go(stream)
+                    deadline = time.monotonic() + _SECONDS
+                streams = [each for each in streams if each not in begun]
+                if streams:
+                    self._pump(streams[0], deadline)
+            return found
 
     def newest(self, chain: str) -> tuple[int, int] | None:
         """Seq and offset of the last record of a chain that was read, if one was."""
@@ -140,7 +167,7 @@ class Records:
     def _collect(self, stream: Stream, start: int, end: int, size: int) -> list[bytes]:
         found: list[bytes] = []
         deadline, looked_again = time.monotonic() + _SECONDS, False
-        silent_until = time.monotonic() + _SILENT_SECONDS
+        silent_until, sought = time.monotonic() + _SILENT_SECONDS, -1
         if not stream.has(start):
             stream.fault = None
         while start + len(found) < end:
@@ -158,29 +185,53 @@ class Records:
                 looked_again, stream.fault = True, None
                 stream.clear()
             if time.monotonic() > silent_until:
+                self._require_more(stream, wanted)
                 # After an outage a consumer may have stopped without a word: have it begin anew.
                 silent_until = time.monotonic() + _SILENT_SECONDS
                 self._unassign(stream)
                 stream.clear()
             if not self._brings(stream, wanted):
+                if sought == wanted and stream.next is not None and stream.first > wanted:
+                    stream.fault, sought = _lacking(stream, wanted), -1
+                    continue
                 self._seek(stream, wanted, size, deadline)
+                sought = wanted
             self._pump(stream, deadline)
         return found
 
-    def _anew(self, chain: str, head: Head) -> Stream:
-        """A stream of which nothing is held, nor known of its end."""
-        stream = self._stream(chain)
-        self._unassign(stream)
-        stream.clear()
-        stream.ended, stream.fault, stream.newest, stream.read_at = False, None, None, time.monotonic()
-        if head.seq:
-            stream.index.note(head.seq, head.offset)
-        return stream
+    def _require_more(self, stream: Stream, wanted: int) -> None:
+        """What is committed may still lack its marker; where nothing is unsettled, it is gone.
 
-    def _read_out(self, stream: Stream) -> None:
-        """Read on until the topic ends, then let go of it."""
+        Raises:
+            LedgerDamagedError: the topic ends for good before a record.
+        """
+        place = (self._topics.ledger(stream.chain), 0)
+        if stream.ended and stream.fault is None and stream.end >= self._ends.written([place])[place]:
+            raise _lacking(stream, wanted)
+
+    def _anew(self, heads: Mapping[str, Head]) -> list[Stream]:
+        """Streams of which nothing is held, nor known of their ends; the consumer brings them from their heads on."""
+        streams = [self._stream(chain) for chain in heads]
+        for stream in streams:
+            self._unassign(stream)
+            stream.clear()
+            stream.ended, stream.fault, stream.newest, stream.read_at = False, None, None, time.monotonic()
+            if heads[stream.chain].seq:
+                stream.index.note(heads[stream.chain].seq, heads[stream.chain].offset)
+        self._opened().incremental_assign([self._place(each, heads[each.chain].offset) for each in streams])
+        for stream in streams:
+            stream.assigned = True
+        return streams
+
+    def _let_go(self, stream: Stream) -> None:
+        """Know nothing of a topic any more: it may be no chain's."""
+        self._unassign(stream)
+        del self._streams[stream.chain], self._by_topic[self._topics.ledger(stream.chain)]
+
+    def _read_out(self, stream: Stream, end: int) -> None:
+        """Read on until the topic ends, and up to an offset at least; then let go of it."""
         deadline, reached = time.monotonic() + _SECONDS, stream.newest
-        while not stream.ended:
+        while not stream.read_up_to(end):
             if not stream.assigned:  # It was in the way of another one.
                 self._assign(stream, stream.newest[1] + 1 if stream.newest else 0)
             self._pump(stream, deadline)
@@ -286,7 +337,7 @@ class Records:
         if error is None:
             self._take_record(stream, message)
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- librdkafka's own errors are called so
-            stream.ended = True
+            stream.ended, stream.end = True, int(message.offset() or 0)
         elif error.code() in _ABSENT:  # The next look at where its topic ends tells what of it is true.
             raise BrokerError(f"Kafka does not know the topic of chain {stream.chain!r} now ({error.name()}).")
         elif error.code() in _GONE:
@@ -295,20 +346,20 @@ class Records:
             raise DeniedError(f"Kafka does not allow reading chain {stream.chain!r} ({error.name()}).")
 
     def _take_record(self, stream: Stream, message: Message) -> None:
-        key, value, offset = bytes(message.key() or b""), message.value(), int(message.offset() or 0)
-        if not key.isdigit() or value is None or stream.next not in (None, int(key)):
-            if key.isdigit():
-                stream.cut(int(key))  # Two messages for one record: which of them is it?
+        seq, value, offset = _number(message.key()), message.value(), int(message.offset() or 0)
+        if seq is None or value is None or stream.next not in (None, seq):
+            if seq is not None:
+                stream.cut(seq)  # Two messages for one record: which of them is it?
             raise LedgerDamagedError(
                 f"Topic {message.topic()} holds a message at {offset} that is not the next record."
             )
         record = self._framer.record(bytes(value))
         if stream.next is None:
             stream.first_offset = offset
-        stream.index.note(int(key), offset)
-        if stream.newest is None or int(key) > stream.newest[0]:
-            stream.newest = (int(key), offset)
-        stream.add(int(key), record)
+        stream.index.note(seq, offset)
+        if stream.newest is None or seq > stream.newest[0]:
+            stream.newest = (seq, offset)
+        stream.add(seq, record)
 
     def _held(self) -> int:
         return sum(stream.held for stream in self._streams.values())
@@ -322,6 +373,28 @@ class Records:
             held -= stream.held
             self._unassign(stream)
             stream.clear()
+
+
+def _lacking(stream: Stream, wanted: int) -> LedgerDamagedError:
+    return LedgerDamagedError(f"Record {wanted} of chain {stream.chain!r} is gone from Kafka.")
+
+
+def _number(key: bytes | None) -> int | None:
+    """The seq that a message's key says."""
+    return int(key) if key is not None and key.isdigit() and len(key) <= _SEQ_DIGITS else None
+
+
+def _first_of(stream: Stream) -> bytes | None:
+    """The first record of a topic whose first messages were taken; None if there are none.
+
+    Raises:
+        EngineError: it cannot be read, whatever is in it.
+    """
+    if stream.fault is not None and not isinstance(stream.fault, LedgerDamagedError):
+        raise stream.fault
+    if stream.next is None and stream.fault is None:
+        return None
+    return stream.window[0] if stream.window and stream.first == 0 else b""
 
 
 _GONE = frozenset(

@@ -19,7 +19,8 @@ _WINDOW_BYTES = 8 << 20
 class Stream:
     """Records ``first`` up to ``next`` of a chain, and whether the consumer brings more.
 
-    ``newest``: seq and offset of the last record that was ever read. ``fault``: why the consumer brings no more; that
+    ``ended``: whether the consumer has come to the topic's end; that was at the offset ``end``. ``newest``: seq and
+    offset of the last record that was ever read. ``fault``: why the consumer brings no more; that
     is told to who reads on, and to nobody else.
     """
 
@@ -31,6 +32,7 @@ class Stream:
     held: int = 0
     assigned: bool = False
     ended: bool = False
+    end: int = 0
     newest: tuple[int, int] | None = None
     fault: EngineError | None = None
     index: Index = field(default_factory=Index)
@@ -65,6 +67,10 @@ class Stream:
         while self.window and self.next is not None and self.next > seq:
             self.held -= len(self.window.pop())
             self.next -= 1
+
+    def read_up_to(self, end: int) -> bool:
+        """Whether the consumer brings no more: for a fault, or as the topic ends there or behind it."""
+        return self.fault is not None or (self.ended and self.end >= end)
 
     def has(self, seq: int) -> bool:
         """Whether a record is held."""

@@ -10,6 +10,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
+from producers.engines.errors import LedgerDamagedError
 from producers.engines.kafka.errors import DENIED, BrokerError, TopicSettingsError, reason_of, typed_errors
 from producers.engines.kafka.patience import ride_out
 
@@ -40,6 +41,8 @@ _SECONDS = 30.0
 _CONNECT_SECONDS = 15.0
 _FIRST_SECONDS = 3.0
 _AGAIN_SECONDS = 0.02
+# A topic that was made a moment ago is not known to every broker yet.
+_UNKNOWN = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART})
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,24 @@ class TopicMaker:
             made = self._make([topic for name, topic in wanted.items() if name not in existing])
             self._check([topic for name, topic in wanted.items() if name not in made])
 
+    def check(self, topics: Iterable[Topic]) -> None:
+        """Hold topics to their settings that were made long ago: none is made anew.
+
+        Raises:
+            LedgerDamagedError: one is gone.
+            TopicSettingsError: one has other settings.
+            BrokerError: Kafka cannot be reached or does not allow it.
+        """
+        wanted = list(topics)
+        with typed_errors("checking topics"):
+            try:
+                self._check(wanted)
+            except KafkaException as error:
+                gone = sorted({topic.name for topic in wanted}.difference(self._existing()))
+                if reason_of(error).code() not in _UNKNOWN or not gone:
+                    raise
+                raise LedgerDamagedError(f"Topic {gone[0]} is gone from Kafka.") from error
+
     def names(self) -> list[str]:
         """The names of all topics there are.
 
@@ -179,18 +200,19 @@ class TopicMaker:
     def _check(self, topics: list[Topic]) -> None:
         if not topics:
             return
+        described = ride_out(lambda: self._described(topics), time.sleep, _CONNECT_SECONDS, _UNKNOWN)
         partitions = self._partitions([topic.name for topic in topics])
+        for topic in topics:
+            _hold(topic, described[topic.name], partitions[topic.name])
+
+    def _described(self, topics: list[Topic]) -> dict[str, dict[str, str | None]]:
         resources = [ConfigResource(ResourceType.TOPIC, topic.name) for topic in topics]
-        described = self.admin.describe_configs(resources, request_timeout=_SECONDS)
-        for topic, resource in zip(topics, resources, strict=True):
-            try:
-                settings = described[resource].result(_SECONDS)
-            except TimeoutError as error:
-                raise BrokerError("Kafka does not tell the settings of its topics.") from error
-            _hold(topic, {name: entry.value for name, entry in settings.items()}, partitions[topic.name])
+        answers = self.admin.describe_configs(resources, request_timeout=_SECONDS)
+        described = {resource.name: answers[resource].result(_SECONDS) for resource in resources}
+        return {topic: {name: entry.value for name, entry in found.items()} for topic, found in described.items()}
 
     def _partitions(self, names: list[str]) -> dict[str, int]:
-        """How many partitions topics have; one that was made a moment ago is not known to every broker yet."""
+        """How many partitions topics have, once they are listed."""
         deadline = time.monotonic() + _CONNECT_SECONDS
         while any(name not in (existing := self._existing()) for name in names):
             if time.monotonic() > deadline:

@@ -85,7 +85,7 @@ class Writer:
             FencedError: another writer came in between.
             EngineError: the schema registry does not answer, or refuses a schema: nobody is fenced.
             TransactionLeftOpenError: somebody else's transaction is open in a topic of the partition.
-            LedgerDamagedError: a chain's topic goes on with what are not its next records.
+            LedgerDamagedError: records of a chain are gone, or its topic goes on with what are not its next ones.
         """
         with self._lock, typed_errors("taking the writer's role"):
             self._drop()
@@ -94,9 +94,10 @@ class Writer:
             producer.init_transactions(self._seconds)
             sync()
             self._beginning.check_topics()
-            if self._beginning.settle(producer, self._seconds):
+            unheard = self._beginning.unheard()
+            if self._beginning.settle(producer, self._seconds, unheard):
                 sync()
-            heads, opened = self._beginning.heads(), self._next(at_least)
+            heads, opened = self._beginning.heads(unheard), self._next(at_least)
             producer.begin_transaction()
             self._produce_heads(producer, heads)
             self._produce(producer, self._topics.writers, *_writer_message(opened))
@@ -119,6 +120,7 @@ class Writer:
             CommitLostError: the transaction was aborted.
             CommitUnknownError: Kafka did not say in time whether it is committed.
             TransactionLeftOpenError: somebody else's transaction is open in the topic of a new chain.
+            LedgerDamagedError: the topic of a new chain holds records.
         """
         with self._lock:
             producer = self._checked(commit)
@@ -129,7 +131,7 @@ class Writer:
             try:
                 with typed_errors("beginning a transaction"):
                     if new:  # An earlier writer may have failed at these very chains.
-                        self._beginning.settle(producer, self._seconds, new)
+                        self._beginning.make_way(producer, self._seconds, new)
                     heads = self._write(producer, commit, letters)
             except BaseException:
                 self._drop()
@@ -164,7 +166,7 @@ class Writer:
         size = self._state.sizes.get(append.chain, 0)
         if size != append.expected_size:
             raise HeadMovedError(f"Chain {append.chain!r} has {size} records, not {append.expected_size}.")
-        partition = self._state.partitions.get(append.chain) if size else opened_for(append.records)
+        partition = self._state.partitions.get(append.chain) if size else opened_for(append.chain, append.records)
         if partition not in (None, self._partition):
             raise WrongPartitionError(f"Chain {append.chain!r} belongs to intake partition {partition}.")
 
