@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from shutil import copytree, move, rmtree
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -11,14 +14,14 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from producers.engines.errors import LedgerDamagedError
+from producers.engines.errors import EngineError, LedgerDamagedError
 from producers.engines.kafka import beginning, records, topics
-from producers.engines.kafka.errors import TransactionLeftOpenError
+from producers.engines.kafka.errors import CommitLostError, TransactionLeftOpenError
 from producers.engines.kafka.messages import Head
 from producers.engines.kafka.topics import TopicMaker
 from producers.engines.port import Append, Commit
 from tests.engines.handles import SOON, Kafka, numbered, opening
-from tests.support.kafka import PARTITIONS
+from tests.support.kafka import PARTITIONS, Broker, own_broker
 
 if TYPE_CHECKING:
     from producers.engines.kafka import KafkaEngine
@@ -171,3 +174,46 @@ def test_what_follows_a_chain_and_is_not_its_next_record_ends_the_writer(kafka: 
     assert stranger.flush(SOON) == 0
     with pytest.raises(LedgerDamagedError, match="not the next record"):
         kafka.open().open_epoch()
+
+
+def test_what_a_broker_takes_for_messages_that_it_had_is_not_committed(kafka: Kafka) -> None:
+    engine = kafka.open()
+    epoch = engine.open_epoch()
+    engine.commit(Commit(epoch, [Append("acme", 0, [b"0"])]))
+    engine._writer._ends[kafka.topics.ledger("acme"), 0] = 9
+    with pytest.raises(CommitLostError, match="earlier writer"):
+        engine.commit(Commit(epoch, [Append("acme", 1, [b"1"])]))
+    engine.commit(Commit(engine.open_epoch(), [Append("acme", 1, [b"2"])]))
+    assert list(kafka.open().read("acme", 0, 9)) == [b"0", b"2"]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("lost", [["__transaction_state"], ["__transaction_state", "writers", "replies"]])
+def test_a_writer_whose_epoch_was_counted_before_loses_nothing(lost: list[str]) -> None:
+    with own_broker(Broker()) as broker:
+        kafka = Kafka(broker.config())
+        opened(kafka, "acme", 1)
+        broker.stop()
+        kept = Path(mkdtemp())
+        before = [folder for folder in broker.folder.glob("*/*") if any(name in folder.name for name in lost)]
+        for folder in before:
+            copytree(folder, kept / folder.name)
+        broker.start()
+        engine = kafka.open()
+        engine.commit(Commit(engine.open_epoch(), [Append("acme", 1, [b"1"])]))
+        engine.close()
+        broker.stop()
+        for folder in before:
+            rmtree(folder)
+            move(kept / folder.name, folder)
+        kept.rmdir()
+        broker.start()
+        fresh, refused = kafka.open(), 0
+        while fresh.size("acme") < 3:
+            try:
+                fresh.commit(Commit(fresh.open_epoch(), [Append("acme", 2, [b"2"])]))
+            except EngineError:
+                refused += 1
+        assert list(kafka.open().read("acme", 0, 9)) == [opening("acme", 0), b"1", b"2"]
+        assert refused == 1
+        kafka.close()

@@ -85,8 +85,8 @@ class Beginning:
         """
         return self._settle(producer, seconds, [*self._own(), *self._places(unheard)])
 
-    def make_way(self, producer: Producer, seconds: float, chains: Sequence[str]) -> None:
-        """See that nothing lies in the topics of chains that are to be opened, but what was aborted.
+    def make_way(self, producer: Producer, seconds: float, chains: Sequence[str]) -> dict[Place, int]:
+        """See that nothing lies in the topics of chains that are to be opened, but what was aborted; where they end.
 
         Raises:
             TransactionLeftOpenError: a transaction is open there that is not of this partition's writers.
@@ -99,6 +99,11 @@ class Beginning:
                 next_step="Keep the topic as evidence and compare it with an exported checkpoint. If nothing of it is "
                 "the ledger's, delete it, see who may make such topics, then start the sequencer again.",
             )
+        return self._ends.settled(self._places(chains))
+
+    def ends(self, unheard: Sequence[str]) -> dict[Place, int]:
+        """Where the partitions end that this partition's writers alone write to."""
+        return self._ends.written([*self._own(), *self._places(unheard)])
 
     def heads(self, unheard: Sequence[str]) -> dict[str, Head]:
         """The heads of those chains whose topics are longer than ``writers`` and ``replies`` explain.

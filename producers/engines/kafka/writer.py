@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaException, Producer
 
 from producers.engines.errors import EngineError, FencedError, HeadMovedError
 from producers.engines.kafka import messages
@@ -24,6 +24,7 @@ from producers.engines.kafka.errors import (
 from producers.engines.kafka.lag import Lag
 from producers.engines.kafka.messages import Decided, Head, WriterState
 from producers.engines.kafka.places import partition_of
+from producers.engines.kafka.receipts import Receipts
 from producers.engines.port import Quarantined
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from producers.engines.kafka.beginning import Beginning
     from producers.engines.kafka.config import KafkaConfig
+    from producers.engines.kafka.ends import Place
     from producers.engines.kafka.records import Framing, Records
     from producers.engines.kafka.state import State
     from producers.engines.kafka.topics import TopicMaker, Topics
@@ -69,6 +71,7 @@ class Writer:
         self._seconds = config.transaction_seconds + _GRACE_SECONDS
         self._lock = threading.Lock()
         self._producer: Producer | None = None
+        self._ends: dict[Place, int] = {}
         self._epoch = 0
         self._lag = Lag(config, topics.intake, partition)
 
@@ -83,6 +86,7 @@ class Writer:
         Raises:
             BrokerError: Kafka cannot be reached.
             FencedError: another writer came in between.
+            CommitLostError: Kafka took the new epoch for an earlier writer's.
             EngineError: the schema registry does not answer, or refuses a schema: nobody is fenced.
             TransactionLeftOpenError: somebody else's transaction is open in a topic of the partition.
             LedgerDamagedError: records of a chain are gone, or its topic goes on with what are not its next ones.
@@ -98,10 +102,12 @@ class Writer:
             if self._beginning.settle(producer, self._seconds, unheard):
                 sync()
             heads, opened = self._beginning.heads(unheard), self._next(at_least)
+            self._ends = self._beginning.ends(unheard)
+            receipts = Receipts(self._ends)
             producer.begin_transaction()
-            self._produce_heads(producer, heads)
-            self._produce(producer, self._topics.writers, *_writer_message(opened))
-            producer.commit_transaction(self._seconds)
+            self._produce_heads(producer, heads, receipts)
+            self._produce(producer, self._topics.writers, *_writer_message(opened), receipts)
+            self._finish(producer, receipts)
             self._producer, self._epoch = producer, opened.epoch
             with self._state.changed:
                 for chain, head in heads.items():
@@ -131,7 +137,7 @@ class Writer:
             try:
                 with typed_errors("beginning a transaction"):
                     if new:  # An earlier writer may have failed at these very chains.
-                        self._beginning.make_way(producer, self._seconds, new)
+                        self._ends |= self._beginning.make_way(producer, self._seconds, new)
                     heads = self._write(producer, commit, letters)
             except BaseException:
                 self._drop()
@@ -172,47 +178,46 @@ class Writer:
 
     def _write(self, producer: Producer, commit: Commit, letters: _Letters) -> dict[str, Head]:
         """One transaction; the heads that it left, with where the first of each chain's new records lies."""
-        offsets: dict[str, int] = {}
+        receipts = Receipts(self._ends)
         producer.begin_transaction()
         try:
-            self._produce_all(producer, commit, letters, offsets)
-            producer.flush(self._seconds)
-            producer.commit_transaction(self._seconds)
+            self._produce_all(producer, commit, letters, receipts)
+            self._finish(producer, receipts)
         except (KafkaException, SystemError) as error:
             raise self._ended(producer, kafkas(error)) from error
         except BaseException:
             self._abort(producer)
             raise
-        return {a.chain: self._head(a, offsets.get(a.chain)) for a in commit.appends}
+        return {a.chain: self._head(a, receipts.offset((self._topics.ledger(a.chain), 0))) for a in commit.appends}
 
-    def _produce_all(self, producer: Producer, commit: Commit, letters: _Letters, offsets: dict[str, int]) -> None:
+    def _finish(self, producer: Producer, receipts: Receipts) -> None:
+        """Commit what was acknowledged, if it was also written."""
+        producer.flush(self._seconds)
+        receipts.check()
+        producer.commit_transaction(self._seconds)
+
+    def _produce_all(self, producer: Producer, commit: Commit, letters: _Letters, receipts: Receipts) -> None:
         for append in commit.appends:
-            self._produce_records(producer, append, offsets)
-        self._produce_heads(producer, {append.chain: self._head(append, None) for append in commit.appends})
+            self._produce_records(producer, append, receipts)
+        self._produce_heads(producer, {append.chain: self._head(append, None) for append in commit.appends}, receipts)
         for letter, data in letters:
             key, value = str(letter.position).encode(), messages.encode_dead_letter(letter, data)
-            self._produce(producer, self._topics.dead_letters, key, value)
+            self._produce(producer, self._topics.dead_letters, key, value, receipts)
         for data in messages.encode_commit(commit):
-            self._produce(producer, self._topics.replies, None, data)
+            self._produce(producer, self._topics.replies, None, data, receipts)
         if commit.intake_position is not None:
             at = WriterState(commit.epoch, commit.intake_position)
-            self._produce(producer, self._topics.writers, *_writer_message(at))
+            self._produce(producer, self._topics.writers, *_writer_message(at), receipts)
 
-    def _produce_heads(self, producer: Producer, heads: Mapping[str, Head]) -> None:
+    def _produce_heads(self, producer: Producer, heads: Mapping[str, Head], receipts: Receipts) -> None:
         for chain, head in heads.items():
-            self._produce(producer, self._topics.writers, messages.chain_key(chain), messages.encode_head(head))
+            key, value = messages.chain_key(chain), messages.encode_head(head)
+            self._produce(producer, self._topics.writers, key, value, receipts)
 
-    def _produce_records(self, producer: Producer, append: Append, offsets: dict[str, int]) -> None:
+    def _produce_records(self, producer: Producer, append: Append, receipts: Receipts) -> None:
         topic = self._topics.ledger(append.chain)
-
-        def first(error: KafkaError | None, message: Message) -> None:
-            # One that had arrived before its acknowledgement was lost may come without its place.
-            if error is None and (offset := message.offset()) is not None and offset >= 0:
-                offsets[append.chain] = offset
-
-        for number, record in enumerate(append.records):
-            key, value = str(append.expected_size + number).encode(), self._framer.frame(record)
-            self._produce(producer, topic, key, value, partition=0, told=None if number else first)
+        for seq, record in enumerate(append.records, append.expected_size):
+            self._produce(producer, topic, str(seq).encode(), self._framer.frame(record), receipts, partition=0)
 
     def _produce(
         self,
@@ -220,11 +225,12 @@ class Writer:
         topic: str,
         key: bytes | None,
         value: bytes,
+        receipts: Receipts,
         *,
         partition: int | None = None,
-        told: Callable[[KafkaError | None, Message], None] | None = None,
     ) -> None:
         place = self._partition if partition is None else partition
+        told = receipts.of((topic, place))
         while True:
             try:
                 if told is None:
