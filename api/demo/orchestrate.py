@@ -198,7 +198,8 @@ def _replay(client: ServiceClient, run: TrainingClient, screen: Screen) -> Repla
     found = list(client.get_audit_logs(stream=stream, event="RunReplayed"))
     if not found:
         raise PartFailedError("The run came back without a replay.")
-    replay = Replay(found[-1].data["steps"], found[-1].data["identical"])
+    data = found[-1].data
+    replay = Replay(data["steps"], data["identical"], data["differing_step"], data["plan"])
     screen.say(f"{replay.steps} steps were computed again, {'bit for bit' if replay.identical else 'but differently'}")
     return replay
 

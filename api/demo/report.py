@@ -36,10 +36,15 @@ class Head:
 
 @dataclass(frozen=True)
 class Replay:
-    """How a killed run came back: so many steps computed again, and whether each gave the adapter it had given."""
+    """How a killed run came back: so many steps computed again, and whether each gave the adapter it had given.
+
+    ``differing_step`` is the first that did not, and ``plan`` what it was computed with.
+    """
 
     steps: int
     identical: bool
+    differing_step: int | None = None
+    plan: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,11 @@ def check(report: Report) -> None:
         PartFailedError: the held-out loss did not fall enough, or the killed run came back as another adapter.
     """
     if not report.replay.identical:
-        raise PartFailedError("The killed run came back as another adapter.")
+        raise PartFailedError(
+            "The killed run came back as another adapter.",
+            next_step=f"Step {report.replay.differing_step} differs, computed again with {report.replay.plan}. Compare "
+            "that with the plan of its StepApplied record.",
+        )
     if not report.fall_percent >= LEAST_FALL_PERCENT:
         raise PartFailedError(
             f"The held-out loss fell by {report.fall_percent:.1f} % only; {LEAST_FALL_PERCENT:g} % is the claim.",
@@ -101,7 +110,8 @@ def show(report: Report, console: Console) -> None:
 def _lines(report: Report) -> list[tuple[str, str]]:
     base = f"{report.base_held_out_loss:.3f} on unseen code after {report.base_steps} steps"
     fall = f"{report.held_out_loss_before:.3f} → {report.held_out_loss_after:.3f}, {report.fall_percent:.1f} % less"
-    replay = f"nothing lost; {report.replay.steps} steps computed again, bit for bit"
+    same = "bit for bit" if report.replay.identical else "but differently"
+    replay = f"nothing lost; {report.replay.steps} steps computed again, {same}"
     ledger = f"{report.ledger_records} records, {report.ledger_bytes / 1024:.0f} KiB, verified with every decision"
     heads = "\n".join(f"{head.chain}  {head.records} records  {head.root}" for head in report.heads)
     seconds = "\n".join(f"{seconds:6.1f} s  {name}" for name, seconds in report.seconds.items())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from processors.trainer.device import Compute, device_of
+from processors.trainer.device import Compute, device_of, settle_vector_math
 from processors.trainer.skeleton import adapted, own_memory, skeleton, tuned
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -51,6 +51,7 @@ class SharedBase:
     """
 
     def __init__(self, directory: Path, compute: Compute | None = None, dtype: str = "float32") -> None:
+        settle_vector_math()
         compute = compute or Compute()
         self.device = device_of(compute.device)
         self.dtype = dtype

@@ -51,6 +51,16 @@ def prepare(compute: Compute) -> None:
         torch.backends.cudnn.benchmark = False
 
 
+def settle_vector_math() -> None:
+    """Let this thread be the first in the process that asks MKL's vector functions for anything; a repetition is free.
+
+    torch spreads a sine over its threads. Where two of them are MKL's first callers, one now and then (in up to two of
+    a thousand processes seen) is given a cosine that is right to four digits only, once: enough that a process that
+    begins by computing steps again gives another adapter.
+    """
+    torch.sin(torch.zeros(1))
+
+
 def memory_of(name: str, trainers: int = 1) -> int:
     """The bytes that each of so many trainers may use: its part of the device's memory, or of this machine's.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tensorguard.errors import UsageError
 from api.demo import orchestrate
 from api.demo.errors import PartFailedError
 from api.demo.orchestrate import MODEL, TENANT, Scale
-from api.demo.report import Report, check, fall_percent, show
+from api.demo.report import Replay, Report, check, fall_percent, show
 from api.demo.screen import Screen
 from tests.support.server import tensorguard, tensorguard_json
 
@@ -84,6 +85,17 @@ def test_a_loss_that_hardly_falls_fails_the_demo(demo: tuple[Path, Report, str])
             check(report)
     else:
         check(report)
+
+
+def test_a_run_that_comes_back_as_another_adapter_fails_the_demo(demo: tuple[Path, Report, str]) -> None:
+    printed = io.StringIO()
+    report = replace(demo[1], replay=Replay(16, identical=False, differing_step=41, plan={"threads": 2}))
+    show(report, Console(file=printed))
+    with pytest.raises(PartFailedError, match="another adapter") as failed:
+        check(report)
+    assert "but differently" in printed.getvalue()
+    assert "Step 41" in failed.value.next_step
+    assert "threads" in failed.value.next_step
 
 
 def test_the_catalogue_holds_the_base_model(demo: tuple[Path, Report, str]) -> None:
