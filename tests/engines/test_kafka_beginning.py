@@ -18,6 +18,7 @@ from producers.engines.errors import EngineError, LedgerDamagedError
 from producers.engines.kafka import beginning, records, topics
 from producers.engines.kafka.errors import CommitLostError, TransactionLeftOpenError
 from producers.engines.kafka.messages import Head
+from producers.engines.kafka.survey import Survey
 from producers.engines.kafka.topics import TopicMaker
 from producers.engines.port import Append, Commit
 from tests.engines.handles import SOON, Kafka, numbered, opening
@@ -130,7 +131,7 @@ def test_a_chain_is_read_up_to_where_it_is_settled_though_a_broker_says_that_it_
     epoch = writer.open_epoch()
     writer.commit(Commit(epoch, [Append("acme", 0, numbered(0, 2))]))
     with ThreadPoolExecutor(1) as pool:
-        counting = pool.submit(reader._records.counts, {"acme": Head(2, 0, 0)}, {"acme": 5})
+        counting = pool.submit(Survey(reader._records._streams).counts, {"acme": Head(2, 0, 0)}, {"acme": 5})
         assert not wait([counting], 1.0).done
         writer.commit(Commit(epoch, [Append("acme", 2, numbered(2, 1))]))
         assert counting.result(SOON) == {"acme": 3}

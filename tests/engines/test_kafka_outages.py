@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from producers.engines.errors import EngineError, FencedError, LedgerDamagedError, UnreachableError
-from producers.engines.kafka import KafkaConfig, KafkaEngine, ends, records, topics
+from producers.engines.kafka import KafkaConfig, KafkaEngine, ends, streams, topics
 from producers.engines.kafka.errors import (
     BrokerError,
     CommitLostError,
@@ -141,7 +141,7 @@ def test_a_broker_that_stays_away_is_told_as_such(monkeypatch: pytest.MonkeyPatc
 def test_a_chain_is_not_taken_for_gone_because_its_broker_is(
     monkeypatch: pytest.MonkeyPatch, own: Broker, kafka: Kafka
 ) -> None:
-    monkeypatch.setattr(records, "_GONE_SECONDS", 0.5)
+    monkeypatch.setattr(streams, "_GONE_SECONDS", 0.5)
     writer = kafka.open()
     reader = kafka.open(metadata_max_age_ms="1000", topic_metadata_refresh_interval_ms="500")
     epoch = writer.open_epoch()

@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.engines.kafka import messages, records, state, stream
+from producers.engines.kafka import messages, records, state, stream, streams
 from producers.engines.kafka.errors import (
     BrokerError,
     MessageTooLargeError,
@@ -119,7 +119,7 @@ def test_recent_records_are_bounded_and_what_is_forgotten_is_read_again(
     kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "_WINDOW_RECORDS", 8)
-    monkeypatch.setattr(records, "_ALL_BYTES", 40)
+    monkeypatch.setattr(streams, "_ALL_BYTES", 40)
     engine = kafka.open()
     chains = ["acme", "beta", "gamma"]
     appends = [Append(chain, 0, numbered(0, 60)) for chain in chains]
@@ -128,7 +128,7 @@ def test_recent_records_are_bounded_and_what_is_forgotten_is_read_again(
     for start in (0, 20, 40, 10, 59, 0):
         for chain in chains:
             assert list(reader.read(chain, start, 20)) == numbered(start, min(20, 60 - start))
-    assert sum(each.held for each in reader._records._streams.values()) <= 40
+    assert reader._records._streams.held <= 40
 
 
 def test_of_replies_those_of_late_alone_are_read(kafka: Kafka) -> None:

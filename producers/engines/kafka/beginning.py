@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from confluent_kafka import Producer
 
     from producers.engines.kafka.ends import Ends, Place
-    from producers.engines.kafka.records import Records
     from producers.engines.kafka.state import State
+    from producers.engines.kafka.survey import Survey
     from producers.engines.kafka.topics import TopicMaker, Topics
 
 _log = structlog.get_logger("kafka")
@@ -42,14 +42,14 @@ class Beginning:
         state: State,
         maker: TopicMaker,
         ends: Ends,
-        records: Records,
+        survey: Survey,
     ) -> None:
         self._topics = topics
         self._partition = partition
         self._state = state
         self._maker = maker
         self._ends = ends
-        self._records = records
+        self._survey = survey
 
     def check_topics(self) -> None:
         """The topics of this partition's chains must be there, as they were made.
@@ -127,20 +127,20 @@ class Beginning:
 
     def _counted(self, told: Mapping[str, Head], ends: Mapping[str, int]) -> dict[str, Head]:
         """The true heads of chains whose topics end there."""
-        counts = self._records.counts(told, ends)
+        counts = self._survey.counts(told, ends)
         for chain, size in counts.items():
             if size < told[chain].size:
                 raise LedgerDamagedError(
                     f"Topic {self._topics.ledger(chain)} holds {size} of the {told[chain].size} records of its chain."
                 )
-        return {chain: Head(size, *(self._records.newest(chain) or (0, 0))) for chain, size in counts.items()}
+        return {chain: Head(size, *(self._survey.newest(chain) or (0, 0))) for chain, size in counts.items()}
 
     def _firsts(self, chains: Sequence[str]) -> dict[str, bytes]:
         """The first messages of those chains' topics that have any."""
         found: dict[str, bytes] = {}
         written = [(chain, end) for chain, end in self._ends_of(chains).items() if end]
         for at in range(0, len(written), _TOGETHER):
-            found |= self._records.firsts(dict(written[at : at + _TOGETHER]))
+            found |= self._survey.firsts(dict(written[at : at + _TOGETHER]))
         return found
 
     def _ends_of(self, chains: Sequence[str]) -> dict[str, int]:

@@ -13,10 +13,12 @@ from producers.engines.kafka.framing import Framer
 from producers.engines.kafka.intake import BUFFERED, Intake, Submissions, fetch, hashed_partition
 from producers.engines.kafka.letters import DeadLetters
 from producers.engines.kafka.places import offset_after, partition_of
-from producers.engines.kafka.records import Framing, Records
+from producers.engines.kafka.records import Records
 from producers.engines.kafka.registry import SchemaRegistry
 from producers.engines.kafka.snapshots import Notices
 from producers.engines.kafka.state import State
+from producers.engines.kafka.streams import Framing, Streams
+from producers.engines.kafka.survey import Survey
 from producers.engines.kafka.topics import REPLIES_MS, TopicMaker, Topics
 from producers.engines.kafka.writer import Writer
 from producers.engines.port import Commit, IntakeEntry, Quarantined, Reply, Snapshot
@@ -51,7 +53,8 @@ class KafkaEngine:
         self._maker.ensure(self._topics.fixed())
         framer = framing or Framer(SchemaRegistry(config.registry) if config.registry else None, self._written)
         self._ends = Ends(self._maker.admin, self._state)
-        self._records = Records(config, self._topics, framer, self._ends, lambda: self._state.closed)
+        streams = Streams(config, self._topics, framer, lambda: self._state.closed)
+        self._records, survey = Records(streams, self._ends), Survey(streams)
         self._submissions = Submissions(config, self._topics.intake, self.partition_of)
         self._notices = Notices(config, self._topics, self._state)
         self._writer = Writer(
@@ -60,10 +63,10 @@ class KafkaEngine:
             self.partition,
             state=self._state,
             maker=self._maker,
-            records=self._records,
-            beginning=Beginning(self._topics, self.partition, self._state, self._maker, self._ends, self._records),
+            beginning=Beginning(self._topics, self.partition, self._state, self._maker, self._ends, survey),
             framer=framer,
             data_of=self._taken_in,
+            newest=streams.newest,
         )
         self._letters = DeadLetters(config, self._topics, self._state, self._sync)
         self._opening = threading.Lock()

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from producers.engines.kafka.beginning import Beginning
     from producers.engines.kafka.config import KafkaConfig
     from producers.engines.kafka.ends import Place
-    from producers.engines.kafka.records import Framing, Records
     from producers.engines.kafka.state import State
+    from producers.engines.kafka.streams import Framing
     from producers.engines.kafka.topics import TopicMaker, Topics
     from producers.engines.port import Append, Commit
 
@@ -54,20 +54,20 @@ class Writer:
         *,
         state: State,
         maker: TopicMaker,
-        records: Records,
         beginning: Beginning,
         framer: Framing,
         data_of: Callable[[int], bytes],
+        newest: Callable[[str], tuple[int, int] | None],
     ) -> None:
         self._config = config
         self._topics = topics
         self._partition = partition
         self._state = state
         self._maker = maker
-        self._records = records
         self._beginning = beginning
         self._framer = framer
         self._data_of = data_of
+        self._newest = newest
         self._seconds = config.transaction_seconds + _GRACE_SECONDS
         self._lock = threading.Lock()
         self._producer: Producer | None = None
@@ -265,7 +265,7 @@ class Writer:
         size = append.expected_size + len(append.records)
         if offset is not None:
             return Head(size, append.expected_size, offset)
-        told, read = self._state.heads.get(append.chain, Head(0, 0, 0)), self._records.newest(append.chain)
+        told, read = self._state.heads.get(append.chain, Head(0, 0, 0)), self._newest(append.chain)
         return Head(size, *max((told.seq, told.offset), read or (0, 0)))
 
     def _apply(self, commit: Commit, letters: _Letters, heads: dict[str, Head]) -> None:
