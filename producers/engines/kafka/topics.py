@@ -214,7 +214,7 @@ class TopicMaker:
     def _partitions(self, names: list[str]) -> dict[str, int]:
         """How many partitions topics have, once they are listed."""
         deadline = time.monotonic() + _CONNECT_SECONDS
-        while any(name not in (existing := self._existing()) for name in names):
+        while not (existing := self._existing()).keys() >= set(names):
             if time.monotonic() > deadline:
                 raise BrokerError("Kafka does not list the topics that it says there are.")
             time.sleep(_AGAIN_SECONDS)
