@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from shutil import copytree, move, rmtree
@@ -34,6 +34,7 @@ Messages = Sequence[tuple[bytes, bytes]]
 def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is waited for here has passed, or never passes."""
     monkeypatch.setattr(beginning, "_MARKING_SECONDS", 0.5)
+    monkeypatch.setattr(beginning, "_SHORT_SECONDS", 1.0)
     monkeypatch.setattr(records, "_SILENT_SECONDS", 1.0)
     monkeypatch.setattr(topics, "_CONNECT_SECONDS", 3.0)
 
@@ -135,6 +136,22 @@ def test_a_chain_is_read_up_to_where_it_is_settled_though_a_broker_says_that_it_
         assert not wait([counting], 1.0).done
         writer.commit(Commit(epoch, [Append("acme", 2, numbered(2, 1))]))
         assert counting.result(SOON) == {"acme": 3}
+
+
+def test_an_end_that_a_broker_told_too_early_is_no_damage(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = opened(kafka, "acme", 3)
+    counts, asked = Survey.counts, []
+
+    def early(survey: Survey, heads: Mapping[str, Head], ends: Mapping[str, int]) -> dict[str, int]:
+        asked.append(heads)
+        return counts(survey, heads, ends) if len(asked) > 1 else dict.fromkeys(heads, 2)
+
+    monkeypatch.setattr(Survey, "counts", early)
+    monkeypatch.setattr(beginning, "_MARKERS", -1)  # so that the topic is read and not reckoned
+    engine = kafka.open()
+    engine.commit(Commit(engine.open_epoch(), [Append("acme", 3, numbered(3, 1))]))
+    assert len(asked) > 1
+    assert list(engine.read("acme", 0, 9)) == [*written, *numbered(3, 1)]
 
 
 def shortened(kafka: Kafka, left: Messages) -> KafkaEngine:

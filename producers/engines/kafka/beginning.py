@@ -30,6 +30,8 @@ _TOGETHER = 128
 """So many chains are read at once: each is waited for until its topic ends."""
 _MARKING_SECONDS = 3.0
 _AGAIN_SECONDS = 0.05
+_SHORT_SECONDS = 10.0
+"""A broker that has just come back, or leads since a moment ago, may know of an earlier end than it will soon."""
 
 
 class Beginning:
@@ -126,8 +128,11 @@ class Beginning:
         return found
 
     def _counted(self, told: Mapping[str, Head], ends: Mapping[str, int]) -> dict[str, Head]:
-        """The true heads of chains whose topics end there."""
-        counts = self._survey.counts(told, ends)
+        """The true heads of chains whose topics end there, or later after all."""
+        counts, deadline = self._survey.counts(told, ends), time.monotonic() + _SHORT_SECONDS
+        while (short := [each for each in counts if counts[each] < told[each].size]) and time.monotonic() < deadline:
+            self._state.pause(_AGAIN_SECONDS)
+            counts |= self._survey.counts({each: told[each] for each in short}, self._ends_of(short))
         for chain, size in counts.items():
             if size < told[chain].size:
                 raise LedgerDamagedError(
