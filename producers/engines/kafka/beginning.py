@@ -22,16 +22,18 @@ if TYPE_CHECKING:
     from producers.engines.kafka.state import State
     from producers.engines.kafka.survey import Survey
     from producers.engines.kafka.topics import TopicMaker, Topics
+    from producers.engines.kafka.unmarked import Framed, Unmarked
 
 _log = structlog.get_logger("kafka")
 _MARKERS = 2
 """Behind a head that is told lie at most two commits: the one that it begins with, and the one that told it."""
 _TOGETHER = 128
 """So many chains are read at once: each is waited for until its topic ends."""
+_ABORTED = b"aborted"
+"""Compacted topics take no message without a key."""
 _MARKING_SECONDS = 3.0
 _AGAIN_SECONDS = 0.05
 _SHORT_SECONDS = 10.0
-"""A broker that has just come back, or leads since a moment ago, may know of an earlier end than it will soon."""
 
 
 class Beginning:
@@ -45,6 +47,7 @@ class Beginning:
         maker: TopicMaker,
         ends: Ends,
         survey: Survey,
+        unmarked: Unmarked,
     ) -> None:
         self._topics = topics
         self._partition = partition
@@ -52,6 +55,7 @@ class Beginning:
         self._maker = maker
         self._ends = ends
         self._survey = survey
+        self._unmarked = unmarked
 
     def check_topics(self) -> None:
         """The topics of this partition's chains must be there, as they were made.
@@ -79,13 +83,14 @@ class Beginning:
     def settle(self, producer: Producer, seconds: float, unheard: Sequence[str]) -> bool:
         """Leave nothing of an earlier writer between transactions; whether there was anything.
 
-        Seen after a broker was killed again and again: a record stayed behind whose transaction nobody had ended, and
-        the next one's commit, being the same producer's, took it along. An abort does so as well.
+        Brokers that forget markers (as ``unmarked`` tells) leave a record behind whose transaction nobody ends, and the
+        next one's commit, being the same producer's, takes it along. An abort does so as well.
 
         Raises:
             TransactionLeftOpenError: it is not of this partition's writers.
         """
-        return self._settle(producer, seconds, [*self._own(), *self._places(unheard)])
+        shared = (self._topics.dead_letters, self._partition)
+        return self._settle(producer, seconds, [*self._own(), *self._places(unheard)], shared)
 
     def make_way(self, producer: Producer, seconds: float, chains: Sequence[str]) -> dict[Place, int]:
         """See that nothing lies in the topics of chains that are to be opened, but what was aborted; where they end.
@@ -107,11 +112,12 @@ class Beginning:
         """Where the partitions end that this partition's writers alone write to."""
         return self._ends.written([*self._own(), *self._places(unheard)])
 
-    def heads(self, unheard: Sequence[str]) -> dict[str, Head]:
-        """The heads of those chains whose topics are longer than ``writers`` and ``replies`` explain.
+    def standings(self, unheard: Sequence[str]) -> tuple[dict[str, Head], dict[str, Sequence[Framed]]]:
+        """The heads of chains whose topics do not end where ``writers`` and ``replies`` explain, and what they lack.
 
         A broker whose machine lost its power may have the records and not what was written beside them. A writer that
-        believed the latter would write the same numbers a second time. Most often it is markers alone.
+        believed the latter would write the same numbers a second time. Most often it is markers alone. What a chain
+        lacks was committed, and lies in its topic as aborted: it is to be written again, as it is.
 
         Raises:
             LedgerDamagedError: records are gone, or what lies behind a chain's known end is not its next records.
@@ -120,25 +126,54 @@ class Beginning:
         told = dict.fromkeys(unheard, Head(0, 0, 0)) | self._told()
         ends = self._ends_of(list(told))
         asked = [chain for chain, head in told.items() if not (head.size and _explains(head, ends[chain]))]
-        found: dict[str, Head] = {}
+        sizes: dict[str, int] = {}
+        lacking: dict[str, Sequence[Framed]] = {}
         for at in range(0, len(asked), _TOGETHER):
-            found |= self._counted({chain: told[chain] for chain in asked[at : at + _TOGETHER]}, ends)
-        if longer := {chain: head.size for chain, head in found.items() if head.size > told[chain].size}:
+            counts = self._survey.counts({chain: told[chain] for chain in asked[at : at + _TOGETHER]}, ends)
+            lacking |= self._lacking(told, counts)
+            sizes |= counts
+        if longer := {chain: size for chain, size in sizes.items() if size > told[chain].size}:
             _log.warning("records_unheard_of", chains=longer)
+        if lacking:
+            _log.warning("commit_never_marked", chains={chain: len(each) for chain, each in lacking.items()})
+        return {chain: self._head(told[chain], chain, size) for chain, size in sizes.items()}, lacking
+
+    def _head(self, told: Head, chain: str, size: int) -> Head:
+        """Where a chain stands that holds so many records, with those that it is to hold again."""
+        near = self._survey.newest(chain) or (0, 0)
+        return Head(size, *near) if size > told.size else Head(told.size, *near, told.last)
+
+    def _lacking(self, told: Mapping[str, Head], counts: dict[str, int]) -> dict[str, Sequence[Framed]]:
+        """What chains lack of the records that are told of; ``counts`` of them, which may grow once more.
+
+        A topic is read up to where it ends with all that is not committed, and then counted again up to there: what is
+        not counted then is not committed, whatever a broker said before of where the topic ends.
+        """
+        found: dict[str, Sequence[Framed]] = {}
+        deadline = time.monotonic() + _SHORT_SECONDS
+        while short := {each: told[each] for each in counts if each not in found and counts[each] < told[each].size}:
+            # Where nothing was counted, the place from where that was done is no record's any more.
+            short = {
+                chain: head if counts[chain] else Head(head.size, 0, 0, head.last) for chain, head in short.items()
+            }
+            behind = {chain: self._unmarked.behind(chain, counts[chain], head) for chain, head in short.items()}
+            counts |= self._survey.counts(short, {chain: each.end for chain, each in behind.items()})
+            for chain, head in short.items():
+                if counts[chain] >= head.size:
+                    continue
+                if records := behind[chain].records(counts[chain], head):
+                    found[chain] = records
+                else:
+                    self._wait_or_stop(chain, counts[chain], head.size, deadline)
         return found
 
-    def _counted(self, told: Mapping[str, Head], ends: Mapping[str, int]) -> dict[str, Head]:
-        """The true heads of chains whose topics end there, or later after all."""
-        counts, deadline = self._survey.counts(told, ends), time.monotonic() + _SHORT_SECONDS
-        while (short := [each for each in counts if counts[each] < told[each].size]) and time.monotonic() < deadline:
-            self._state.pause(_AGAIN_SECONDS)
-            counts |= self._survey.counts({each: told[each] for each in short}, self._ends_of(short))
-        for chain, size in counts.items():
-            if size < told[chain].size:
-                raise LedgerDamagedError(
-                    f"Topic {self._topics.ledger(chain)} holds {size} of the {told[chain].size} records of its chain."
-                )
-        return {chain: Head(size, *(self._survey.newest(chain) or (0, 0))) for chain, size in counts.items()}
+    def _wait_or_stop(self, chain: str, size: int, told: int, deadline: float) -> None:
+        """A broker that has just come back may know of an earlier end than it will soon: it is asked again."""
+        if time.monotonic() > deadline:
+            raise LedgerDamagedError(
+                f"Topic {self._topics.ledger(chain)} holds {size} of the {told} records of its chain."
+            )
+        self._state.pause(_AGAIN_SECONDS)
 
     def _firsts(self, chains: Sequence[str]) -> dict[str, bytes]:
         """The first messages of those chains' topics that have any."""
@@ -156,9 +191,9 @@ class Beginning:
     def _told(self) -> dict[str, Head]:
         """The heads of this partition's chains as they are told."""
         with self._state.changed:
-            sizes, heads = self._state.sizes, self._state.heads
+            sizes, heads, lasts = self._state.sizes, self._state.heads, self._state.lasts
             own = {each: heads.get(each, Head(0, 0, 0)) for each in self._chains()}
-            return {each: Head(sizes[each], head.seq, head.offset) for each, head in own.items()}
+            return {each: Head(sizes[each], head.seq, head.offset, lasts[each]) for each, head in own.items()}
 
     def _chains(self) -> list[str]:
         with self._state.changed:
@@ -178,23 +213,25 @@ class Beginning:
     def _places(self, chains: Sequence[str]) -> list[Place]:
         return [(self._topics.ledger(chain), 0) for chain in chains]
 
-    def _settle(self, producer: Producer, seconds: float, places: Sequence[Place]) -> bool:
-        left = self._unsettled(places)
+    def _settle(self, producer: Producer, seconds: float, places: Sequence[Place], *shared: Place) -> bool:
+        """``shared``: where others write as well, whose transactions end by themselves."""
+        left = self._unsettled([*places, *shared])
         if not left:
             return False
         _log.warning("transaction_left_open", topics=[topic for topic, _ in left])
         producer.begin_transaction()
         for topic, partition in left:
-            producer.produce(topic, b"", partition=partition)
+            for _ in range(_MARKERS):  # So that no end that is told of is explained by it.
+                producer.produce(topic, b"", _ABORTED, partition=partition)
         producer.flush(seconds)
         producer.abort_transaction(seconds)
-        self._await_markers(left)
+        self._await_markers([place for place in left if place not in shared])
         return True
 
     def _await_markers(self, left: Sequence[Place]) -> None:
         """Brokers say that a transaction has ended before its markers stand in all its topics."""
         deadline = time.monotonic() + _MARKING_SECONDS
-        while left := self._unsettled(left):
+        while left and (left := self._unsettled(left)):
             if time.monotonic() > deadline:
                 raise TransactionLeftOpenError(f"In topic {left[0][0]} a transaction is open that is no sequencer's.")
             self._state.pause(_AGAIN_SECONDS)

@@ -41,11 +41,15 @@ class Ends:
         """The offset up to which every transaction has ended."""
         return self._ask(places, IsolationLevel.READ_COMMITTED)
 
-    def since(self, places: Collection[Place], at: float) -> dict[Place, int]:
-        """The offset of the first message that is no older than a time, in seconds since the epoch, or the end."""
+    def since(self, places: Collection[Place], at: float, *, least: int) -> dict[Place, int]:
+        """The offset of the first message that is no older than a time, in seconds since the epoch, or the end.
+
+        So that there are at least so many offsets behind it, if the partition ever had as many.
+        """
         ends, spec = self.written(places), OffsetSpec.for_timestamp(int(at * 1000))
         found = self._ask(places, IsolationLevel.READ_UNCOMMITTED, spec, least=_NONE)
-        return {place: ends[place] if offset == _NONE else offset for place, offset in found.items()}
+        offsets = {place: ends[place] if offset == _NONE else offset for place, offset in found.items()}
+        return {place: max(0, min(offset, ends[place] - least)) for place, offset in offsets.items()}
 
     def _ask(
         self, places: Collection[Place], isolation: IsolationLevel, spec: OffsetSpec | None = None, *, least: int = 0

@@ -20,6 +20,7 @@ from producers.engines.kafka.state import State
 from producers.engines.kafka.streams import Framing, Streams
 from producers.engines.kafka.survey import Survey
 from producers.engines.kafka.topics import REPLIES_MS, TopicMaker, Topics
+from producers.engines.kafka.unmarked import Unmarked
 from producers.engines.kafka.writer import Writer
 from producers.engines.port import Commit, IntakeEntry, Quarantined, Reply, Snapshot
 
@@ -55,6 +56,7 @@ class KafkaEngine:
         self._ends = Ends(self._maker.admin, self._state)
         streams = Streams(config, self._topics, framer, lambda: self._state.closed)
         self._records, survey = Records(streams, self._ends), Survey(streams)
+        unmarked = Unmarked(config, self._topics, framer)
         self._submissions = Submissions(config, self._topics.intake, self.partition_of)
         self._notices = Notices(config, self._topics, self._state)
         self._writer = Writer(
@@ -63,7 +65,7 @@ class KafkaEngine:
             self.partition,
             state=self._state,
             maker=self._maker,
-            beginning=Beginning(self._topics, self.partition, self._state, self._maker, self._ends, survey),
+            beginning=Beginning(self._topics, self.partition, self._state, self._maker, self._ends, survey, unmarked),
             framer=framer,
             data_of=self._taken_in,
             newest=streams.newest,

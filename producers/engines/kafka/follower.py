@@ -28,6 +28,8 @@ _SECONDS = 30.0
 _HUNG_SECONDS = 5.0
 LATELY_SECONDS = 600.0
 """Of replies none are read that are older: there may be millions, and all that stays true is told elsewhere as well."""
+_LAST = 64
+"""But the last ones always are: of a commit a broker may have kept no other trace."""
 
 
 class Follower:
@@ -90,7 +92,7 @@ class Follower:
     def _begin(self) -> bool:
         """Go to where reading begins; whether brokers told where that is."""
         try:
-            lately = self._ends.since(self._replies, time.time() - LATELY_SECONDS)
+            lately = self._ends.since(self._replies, time.time() - LATELY_SECONDS, least=_LAST)
         except EngineError as error:
             if isinstance(error, DeniedError):
                 with self._state.changed:

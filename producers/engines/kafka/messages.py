@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from tensorguard.ledger import avro
 
-from producers.engines.port import Commit, Quarantined, Reply
+from producers.engines.port import Append, Commit, Quarantined, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,7 +51,7 @@ _REPLY = _schema(
     ("detail", "string"),
     ("body_digest", "bytes"),
 )
-_GROWN = _schema("Grown", ("chain", "string"), ("size", "long"))
+_GROWN = _schema("Grown", ("chain", "string"), ("size", "long"), ("last", "bytes"))
 _DECIDED = _parsed(
     _schema(
         "Decided",
@@ -62,7 +63,7 @@ _DECIDED = _parsed(
 )
 _DECIDED_BY = _parsed(_schema("Decided", ("epoch", "long"), ("position", _OPTIONAL_LONG)))
 _WRITER = _parsed(_schema("Writer", ("epoch", "long"), ("position", "long")))
-_HEAD = _parsed(_schema("Head", ("size", "long"), ("seq", "long"), ("offset", "long")))
+_HEAD = _parsed(_schema("Head", ("size", "long"), ("seq", "long"), ("offset", "long"), ("last", "bytes")))
 _DEAD_LETTER = _parsed(
     _schema("DeadLetter", ("position", "long"), ("reason", "string"), ("at", "long"), ("data", "bytes"))
 )
@@ -81,12 +82,20 @@ _REPLY_FIELDS = tuple(field["name"] for field in _REPLY["fields"])
 
 
 @dataclass(frozen=True, slots=True)
+class Tip:
+    """How large a chain is, and the SHA-256 of its last record; empty where that is not known."""
+
+    size: int
+    last: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Decided:
-    """What a commit did, or a part of it: sizes of the chains that grew, and replies."""
+    """What a commit did, or a part of it: chains that grew, and replies."""
 
     epoch: int
     position: int | None
-    grown: dict[str, int]
+    grown: dict[str, Tip]
     replies: tuple[Reply, ...]
 
 
@@ -100,11 +109,15 @@ class WriterState:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How large a chain is, and a place in its topic from where its end is near: the record ``seq`` at ``offset``."""
+    """How large a chain is, and a place in its topic from where its end is near: the record ``seq`` at ``offset``.
+
+    ``last``: the SHA-256 of its last record; empty where that is not known.
+    """
 
     size: int
     seq: int
     offset: int
+    last: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +132,16 @@ class Stored:
     parts: int
 
 
+def tip_of(append: Append) -> Tip:
+    """Where an append leaves its chain."""
+    size = append.expected_size + len(append.records)
+    return Tip(size, sha256(append.records[-1]).digest() if append.records else b"")
+
+
 def encode_commit(commit: Commit) -> Iterator[bytes]:
     """The messages of ``replies`` about a commit; the first says how far its chains have grown."""
-    grown = [{"chain": a.chain, "size": a.expected_size + len(a.records)} for a in commit.appends]
+    tips = {append.chain: tip_of(append) for append in commit.appends}
+    grown = [{"chain": chain, "size": tip.size, "last": tip.last} for chain, tip in tips.items()]
     for part in _parts(commit.replies):
         replies = [{name: getattr(reply, name) for name in _REPLY_FIELDS} for reply in part]
         value = {"epoch": commit.epoch, "position": commit.intake_position, "grown": grown, "replies": replies}
@@ -146,7 +166,7 @@ def _parts(replies: Sequence[Reply]) -> Iterator[list[Reply]]:
 def decode_decided(data: bytes) -> Decided:
     """One message of ``replies``."""
     value = avro.decode(_DECIDED, data)
-    grown = {each["chain"]: each["size"] for each in value["grown"]}
+    grown = {each["chain"]: Tip(each["size"], each["last"]) for each in value["grown"]}
     return Decided(value["epoch"], value["position"], grown, tuple(Reply(**reply) for reply in value["replies"]))
 
 
@@ -178,7 +198,7 @@ def chain_of(key: bytes) -> str | None:
 
 def encode_head(head: Head) -> bytes:
     """The value under a chain's key."""
-    return avro.encode(_HEAD, {"size": head.size, "seq": head.seq, "offset": head.offset})
+    return avro.encode(_HEAD, {"size": head.size, "seq": head.seq, "offset": head.offset, "last": head.last})
 
 
 def decode_head(data: bytes) -> Head:

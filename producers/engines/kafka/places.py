@@ -1,9 +1,11 @@
-"""Positions of the intake: one number that names the partition and the place in it."""
+"""Positions of the intake: one number that names the partition and the place in it; and places of records."""
 
 from __future__ import annotations
 
 _OFFSET_BITS = 48
 _OFFSETS = (1 << _OFFSET_BITS) - 1
+_SEQ_DIGITS = 18
+"""More than any seq has; with them it is still a number of Avro's."""
 
 
 def position_of(partition: int, offset: int) -> int:
@@ -19,3 +21,8 @@ def partition_of(position: int) -> int:
 def offset_after(position: int) -> int:
     """The offset behind the entry at a position: where reading goes on; 0 for position 0."""
     return position & _OFFSETS
+
+
+def seq_of(key: bytes | str | None) -> int | None:
+    """The seq that a message's key says; None if it says none."""
+    return int(key) if key is not None and key.isdigit() and len(key) <= _SEQ_DIGITS else None

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _SECONDS = 30.0
 _SILENT_SECONDS = 5.0
+_WRITING_AGAIN = 2
+"""So often a record may lack: a writer that has found a commit without its marker writes it again."""
 
 
 class Records:
@@ -79,7 +81,7 @@ class Records:
     def _collect(self, stream: Stream, start: int, end: int, size: int) -> list[bytes]:
         found: list[bytes] = []
         deadline, looked_again = time.monotonic() + _SECONDS, False
-        silent_until, sought = time.monotonic() + _SILENT_SECONDS, -1
+        silent_until, sought, lacked = time.monotonic() + _SILENT_SECONDS, -1, 0
         if not stream.has(start):
             stream.fault = None
         while start + len(found) < end:
@@ -88,7 +90,7 @@ class Records:
                 found += islice(stream.window, wanted - stream.first, end - stream.first)
                 stream.trim()
                 deadline = time.monotonic() + _SECONDS
-                silent_until = time.monotonic() + _SILENT_SECONDS
+                silent_until, lacked = time.monotonic() + _SILENT_SECONDS, 0
                 continue
             if stream.fault is not None:
                 if looked_again:
@@ -97,7 +99,9 @@ class Records:
                 looked_again, stream.fault = True, None
                 stream.clear()
             if time.monotonic() > silent_until:
-                self._require_more(stream, wanted)
+                lacked = lacked + 1 if self._lacks(stream) else 0
+                if lacked > _WRITING_AGAIN:
+                    raise _lacking(stream, wanted)
                 # After an outage a consumer may have stopped without a word: have it begin anew.
                 silent_until = time.monotonic() + _SILENT_SECONDS
                 self._streams.unassign(stream)
@@ -111,15 +115,10 @@ class Records:
             self._streams.pump(stream, deadline)
         return found
 
-    def _require_more(self, stream: Stream, wanted: int) -> None:
-        """What is committed may still lack its marker; where nothing is unsettled, it is gone.
-
-        Raises:
-            LedgerDamagedError: the topic ends for good before a record.
-        """
+    def _lacks(self, stream: Stream) -> bool:
+        """Whether a topic ends, with nothing unsettled in it: what is committed may still lack its marker."""
         place = self._streams.place(stream)
-        if stream.ended and stream.fault is None and stream.end >= self._ends.written([place])[place]:
-            raise _lacking(stream, wanted)
+        return stream.ended and stream.fault is None and stream.end >= self._ends.written([place])[place]
 
     def _brings(self, stream: Stream, wanted: int) -> bool:
         """Whether the consumer will soon come by a record."""

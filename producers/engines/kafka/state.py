@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import chain as chained
 from typing import TYPE_CHECKING, NamedTuple
 
-from producers.engines.kafka.messages import Decided, Head, Stored, WriterState
+from producers.engines.kafka.messages import Decided, Head, Stored, Tip, WriterState
 from producers.engines.port import REFUSED, Quarantined, Reply
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class State:
         lock = threading.RLock()
         self.changed = threading.Condition(lock)
         self.sizes: dict[str, int] = {}
+        self.lasts: dict[str, bytes] = {}
         self.partitions: dict[str, int] = {}
         self.heads: dict[str, Head] = {}
         self.checkpoints: dict[str, bytes] = {}
@@ -76,8 +77,8 @@ class State:
         """Apply (a part of) a commit; ``at`` is when it was made, in seconds since the epoch."""
         self._epochs[partition] = max(self._epochs[partition], decided.epoch)
         self._positions[partition] = max(self._positions[partition], decided.position or 0)
-        for chain, size in decided.grown.items():
-            self._grow(partition, chain, size)
+        for chain, tip in decided.grown.items():
+            self._grow(partition, chain, tip)
         for reply in decided.replies:
             self._keep(reply, time.time() if at is None else at)
         self._forget(time.time() - self._reply_seconds)
@@ -98,7 +99,7 @@ class State:
 
     def head(self, partition: int, chain: str, head: Head) -> None:
         """Apply where a chain stands."""
-        self._grow(partition, chain, head.size)
+        self._grow(partition, chain, Tip(head.size, head.last))
         if chain not in self.heads or head.size >= self.heads[chain].size:
             self.heads[chain] = head
 
@@ -174,9 +175,12 @@ class State:
         for bell in chained.from_iterable(self._awaited.values()):
             bell.notify_all()
 
-    def _grow(self, partition: int, chain: str, size: int) -> None:
+    def _grow(self, partition: int, chain: str, tip: Tip) -> None:
+        known = self.sizes.get(chain, 0)
         self.partitions[chain] = partition
-        self.sizes[chain] = max(self.sizes.get(chain, 0), size)
+        self.sizes[chain] = max(known, tip.size)
+        if tip.size > known or (tip.size == known and tip.last):
+            self.lasts[chain] = tip.last
 
     def _keep(self, reply: Reply, at: float) -> None:
         """A refusal names an id that nobody proved to own: it never replaces a decision, and gives way to one.

@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from producers.engines.errors import EngineError, LedgerDamagedError
 from producers.engines.kafka.errors import DENIED, BrokerError, DeniedError, reason_of
 from producers.engines.kafka.patience import ATTEMPT_SECONDS, ride_out
+from producers.engines.kafka.places import seq_of
 from producers.engines.kafka.stream import Stream
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ _BATCH = 1000
 _ALL_BYTES = 64 << 20
 _POLL_SECONDS = 0.1
 _GONE_SECONDS = 3.0
-_SEQ_DIGITS = 18
-"""More than any seq has; with them it is still a number of Avro's."""
 _GONE = frozenset(
     {
         KafkaError.OFFSET_OUT_OF_RANGE,
@@ -212,7 +211,7 @@ class Streams:
             raise DeniedError(f"Kafka does not allow reading chain {stream.chain!r} ({error.name()}).")
 
     def _take_record(self, stream: Stream, message: Message) -> None:
-        seq, value, offset = _number(message.key()), message.value(), int(message.offset() or 0)
+        seq, value, offset = seq_of(message.key()), message.value(), int(message.offset() or 0)
         if seq is None or value is None or stream.next not in (None, seq):
             if seq is not None:
                 stream.cut(seq)  # Two messages for one record: which of them is it?
@@ -231,8 +230,3 @@ class Streams:
         """Whether brokers know of the ledger and not of a topic; a client by itself says so of any in an outage."""
         listed = self._opened().list_topics(timeout=ATTEMPT_SECONDS).topics
         return self._topics.writers in listed and topic not in listed
-
-
-def _number(key: bytes | None) -> int | None:
-    """The seq that a message's key says."""
-    return int(key) if key is not None and key.isdigit() and len(key) <= _SEQ_DIGITS else None

@@ -101,10 +101,13 @@ class Writer:
             unheard = self._beginning.unheard()
             if self._beginning.settle(producer, self._seconds, unheard):
                 sync()
-            heads, opened = self._beginning.heads(unheard), self._next(at_least)
+            (heads, lacking), opened = self._beginning.standings(unheard), self._next(at_least)
             self._ends = self._beginning.ends(unheard)
             receipts = Receipts(self._ends)
             producer.begin_transaction()
+            for chain, records in lacking.items():
+                for each in records:
+                    self._produce(producer, self._topics.ledger(chain), each.key, each.value, receipts, partition=0)
             self._produce_heads(producer, heads, receipts)
             self._produce(producer, self._topics.writers, *_writer_message(opened), receipts)
             self._finish(producer, receipts)
@@ -262,18 +265,18 @@ class Writer:
 
     def _head(self, append: Append, offset: int | None) -> Head:
         """What is known of a chain's end: of the records that are on their way, only that they come later."""
-        size = append.expected_size + len(append.records)
+        tip = messages.tip_of(append)
         if offset is not None:
-            return Head(size, append.expected_size, offset)
+            return Head(tip.size, append.expected_size, offset, tip.last)
         told, read = self._state.heads.get(append.chain, Head(0, 0, 0)), self._newest(append.chain)
-        return Head(size, *max((told.seq, told.offset), read or (0, 0)))
+        return Head(tip.size, *max((told.seq, told.offset), read or (0, 0)), tip.last)
 
     def _apply(self, commit: Commit, letters: _Letters, heads: dict[str, Head]) -> None:
         """Know at once what the topics will tell, so that this handle reads what it wrote."""
         with self._state.changed:
             for chain, head in heads.items():
                 self._state.head(self._partition, chain, head)
-            grown = {append.chain: append.expected_size + len(append.records) for append in commit.appends}
+            grown = {append.chain: messages.tip_of(append) for append in commit.appends}
             told = Decided(commit.epoch, commit.intake_position, grown, tuple(commit.replies))
             self._state.decided(self._partition, told)
             if commit.intake_position is not None:
