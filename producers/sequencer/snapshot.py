@@ -99,4 +99,4 @@ class Snapshots:
                     self._covered[fold.chain] = fold.head.size
         except (StorageFullError, UnreachableError) as error:
             # A snapshot only saves time at the next start.
-            _log.warning("snapshot_skipped", reason=error.code)
+            _log.warning("snapshot_skipped", reason=error.code, detail=str(error))

@@ -87,6 +87,7 @@ class Signer:
         self._ed25519 = Ed25519PrivateKey.from_private_bytes(seeds.ed25519)
         self._mldsa44 = MLDSA44PrivateKey.from_seed_bytes(seeds.mldsa44)
         self.refused: dict[str, SignerError] = {}
+        self._unread: set[str] = set()
 
     def run(self) -> None:
         """Sign for as long as the process lives; what could not be done now is done in a later round."""
@@ -113,11 +114,26 @@ class Signer:
         self.publish()
 
     def promise(self) -> None:
-        """Read back what was committed since the last round and promise the new heads."""
-        steps = []
-        for chain in sorted({*self._engine.chains(), *self._store.chains()} - self.refused.keys()):
+        """Read back what was committed since the last round and promise the new heads.
+
+        A chain that cannot be read holds up the others for one round alone: it comes last in the next one.
+
+        Raises:
+            UnreachableError: the ledger cannot be read.
+        """
+        steps: list[tuple[str, Head, Head]] = []
+        chains = {*self._engine.chains(), *self._store.chains()} - self.refused.keys()
+        for chain in sorted(chains, key=lambda each: (each in self._unread, each)):
             before = self._store.head(chain)
-            after = self._checked(chain, before)
+            try:
+                after = self._checked(chain, before)
+            except UnreachableError as error:
+                self._unread.add(chain)
+                if not steps:
+                    raise
+                _log.error("signing_delayed", chain=chain, code=error.code, detail=str(error))
+                break
+            self._unread.discard(chain)
             if after is not None and after.size > before.size:
                 steps.append((chain, before, after))
         if steps:

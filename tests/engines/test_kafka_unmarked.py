@@ -12,11 +12,12 @@ from structlog.testing import capture_logs
 
 from producers.engines.errors import LedgerDamagedError
 from producers.engines.kafka import beginning, follower
-from producers.engines.kafka.errors import CommitLostError
+from producers.engines.kafka.errors import BrokerError, CommitLostError
+from producers.engines.kafka.framing import Framer
 from producers.engines.kafka.messages import Head
 from producers.engines.kafka.unmarked import Behind, Framed
 from producers.engines.kafka.writer import Writer
-from producers.engines.port import Append, Commit, Quarantined
+from producers.engines.port import Append, Commit, Quarantined, Snapshot
 from tests.engines.handles import SOON, Kafka, numbered, reply
 from tests.support.kafka import Broker, own_broker
 
@@ -32,7 +33,9 @@ _CONTROL = 0x20
 
 LOST: dict[str, tuple[str, ...]] = {
     "records": ("ledger.acme", "ledger.beta", "dead-letters"),
-    "heads": ("ledger.acme", "ledger.beta", "writers"),
+    "records, and then a given-up attempt ends them": ("ledger.acme", "ledger.beta"),
+    "records and heads": ("ledger.acme", "ledger.beta", "writers"),
+    "heads": ("writers",),
     "what tells of them": ("writers", "replies", "dead-letters"),
     "all": ("ledger.acme", "ledger.beta", "writers", "replies", "dead-letters"),
     "more than markers": ("ledger.acme",),
@@ -71,21 +74,23 @@ def write(kafka: Kafka) -> None:
     first = kafka.open()
     first.commit(Commit(first.open_epoch(), [Append("acme", 0, numbered(0, 3))]))
     for number in range(2):
-        attempt(kafka, [b"another", b"%d" % number])
+        attempt(kafka, "acme", 3, [b"another", b"%d" % number])
     engine = kafka.open()
     at = engine.submit([b"poison"])[0]
     appends = [Append("acme", 3, numbered(3, 2)), Append("beta", 0, numbered(0, 2))]
     engine.commit(Commit(engine.open_epoch(), appends, [reply(3)], at, [Quarantined(at, "poison", 0)]))
+    topics = {topic for lost in LOST.values() for topic in lost}
+    assert all(engine._ends.settle((f"{kafka.config.prefix}.{topic}", 0), SOON) for topic in topics)
     kafka.close()
 
 
-def attempt(kafka: Kafka, records: list[bytes]) -> None:
-    """A writer that tries to write records behind the third one and gives up."""
+def attempt(kafka: Kafka, chain: str, first: int, records: list[bytes]) -> None:
+    """A writer that tries to write records and gives up."""
     producer = Producer(kafka.config.transactional("sequencer.0"))
     producer.init_transactions(SOON)
     producer.begin_transaction()
-    for seq, record in enumerate(records, 3):
-        producer.produce(kafka.topics.ledger("acme"), record, str(seq).encode(), partition=0)
+    for seq, record in enumerate(records, first):
+        producer.produce(kafka.topics.ledger(chain), record, str(seq).encode(), partition=0)
     producer.flush(SOON)
     producer.abort_transaction(SOON)
 
@@ -141,7 +146,24 @@ def test_the_last_commit_is_known_by_its_replies_however_old_they_are(
     ledgers: dict[str, Kafka], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follower, "LATELY_SECONDS", -60.0)
-    goes_on(ledgers["heads"], acme=5, beta=2)
+    goes_on(ledgers["records and heads"], acme=5, beta=2)
+
+
+def test_who_knows_heads_alone_knows_of_all_records_once_a_writer_has_begun(
+    ledgers: dict[str, Kafka], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka = ledgers["heads"]
+    kafka.open().open_epoch()
+    monkeypatch.setattr(follower, "LATELY_SECONDS", -60.0)
+    monkeypatch.setattr(follower, "_LAST", 0)
+    goes_on(kafka, acme=5, beta=2)
+
+
+def test_records_are_found_though_nothing_is_left_open(ledgers: dict[str, Kafka]) -> None:
+    kafka = ledgers["records, and then a given-up attempt ends them"]
+    for chain, size in (("acme", 5), ("beta", 2)):
+        attempt(kafka, chain, size, [b"another"])
+    goes_on(kafka, acme=5, beta=2)
 
 
 def test_records_are_there_though_nothing_tells_of_them(ledgers: dict[str, Kafka]) -> None:
@@ -150,9 +172,16 @@ def test_records_are_there_though_nothing_tells_of_them(ledgers: dict[str, Kafka
     goes_on(kafka, acme=5)
 
 
-def test_a_commit_without_any_marker_was_told_to_nobody(ledgers: dict[str, Kafka]) -> None:
+def test_a_commit_without_any_marker_is_told_to_nobody_and_in_no_snapshot(
+    ledgers: dict[str, Kafka], monkeypatch: pytest.MonkeyPatch
+) -> None:
     kafka = ledgers["all"]
-    assert kafka.open().reply(reply(3).command_id) is None
+    survivor = kafka.open()
+    assert survivor.reply(reply(3).command_id) is None
+    monkeypatch.setattr(Writer, "active", True)
+    with pytest.raises(BrokerError, match="not marked"):
+        survivor.save_snapshot(Snapshot("acme", 5, bytes(32), b"state"))
+    monkeypatch.undo()
     goes_on(kafka, acme=3)
 
 
@@ -173,6 +202,11 @@ BEHIND: dict[str, tuple[list[tuple[int, int, bytes]], list[int]]] = {
     "the first one alone": ([(7, 3, b"3")], []),
     "nothing": ([], []),
 }
+
+
+def test_what_is_no_record_is_not_the_one_that_is_told_of() -> None:
+    behind = Behind([Framed(7, 3, b"3", b"3")], 99, Framer.record)
+    assert behind.records(3, Head(4, 0, 0, sha256(b"3").digest())) is None
 
 
 @pytest.mark.parametrize("case", BEHIND)

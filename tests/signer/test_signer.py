@@ -16,14 +16,15 @@ from tensorguard.ledger import checkpoint, trust
 from tensorguard.ledger.merkle import leaf_hash, root_of
 from tensorguard.ledger.record import decode_meta, decode_record, encode_record
 
-from producers.signer import SignerHome
+from producers.engines.errors import UnreachableError
+from producers.signer import Signer, SignerHome
 from producers.signer.errors import ForkedError, SignerActiveError
 from producers.signer.store import Head
 from schemas.codec import event_schema
 from tests.support.ledgers import ROOT, Ledger, python
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from tensorguard.ledger.checkpoint import SignedCheckpoint
@@ -242,6 +243,28 @@ def test_a_restored_backup_that_goes_another_way_is_refused_by_the_process(ledge
     assert done.returncode == 1
     assert "ledger_forked" in done.stderr
     ledger.close()
+
+
+def test_a_chain_that_cannot_be_read_holds_up_no_other_one(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = SignerHome(ledger.folder)
+    signer = Signer(ledger.engine, home.store, "here", ledger.clock)
+    read = ledger.engine.read
+
+    def hanging(chain: str, start: int, limit: int) -> Sequence[bytes]:
+        if chain == "acme":
+            raise UnreachableError("It does not come.")
+        return read(chain, start, limit)
+
+    monkeypatch.setattr(ledger.engine, "read", hanging)
+    with pytest.raises(UnreachableError):
+        signer.advance()
+    signer.advance()
+    assert home.store.note("platform") is not None
+    assert home.store.head("acme").size == 0
+    monkeypatch.undo()
+    signer.advance()
+    assert home.store.head("acme").size == ledger.engine.size("acme")
+    home.close()
 
 
 def test_two_signers_never_run_on_one_data_dir(ledger: Ledger) -> None:

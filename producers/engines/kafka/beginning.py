@@ -30,7 +30,6 @@ _MARKERS = 2
 _TOGETHER = 128
 """So many chains are read at once: each is waited for until its topic ends."""
 _ABORTED = b"aborted"
-"""Compacted topics take no message without a key."""
 _MARKING_SECONDS = 3.0
 _AGAIN_SECONDS = 0.05
 _SHORT_SECONDS = 10.0
@@ -124,24 +123,36 @@ class Beginning:
             BrokerError: Kafka does not bring them in time.
         """
         told = dict.fromkeys(unheard, Head(0, 0, 0)) | self._told()
-        ends = self._ends_of(list(told))
-        asked = [chain for chain, head in told.items() if not (head.size and _explains(head, ends[chain]))]
-        sizes: dict[str, int] = {}
+        ends, chains = self._ends_of(list(told)), list(told)
+        counts: dict[str, int] = {}
         lacking: dict[str, Sequence[Framed]] = {}
-        for at in range(0, len(asked), _TOGETHER):
-            counts = self._survey.counts({chain: told[chain] for chain in asked[at : at + _TOGETHER]}, ends)
-            lacking |= self._lacking(told, counts)
-            sizes |= counts
-        if longer := {chain: size for chain, size in sizes.items() if size > told[chain].size}:
+        for at in range(0, len(chains), _TOGETHER):
+            counted = self._counts({chain: told[chain] for chain in chains[at : at + _TOGETHER]}, ends)
+            lacking |= self._lacking(told, counted)
+            counts |= counted
+        if longer := {chain: size for chain, size in counts.items() if size > told[chain].size}:
             _log.warning("records_unheard_of", chains=longer)
         if lacking:
             _log.warning("commit_never_marked", chains={chain: len(each) for chain, each in lacking.items()})
-        return {chain: self._head(told[chain], chain, size) for chain, size in sizes.items()}, lacking
+        found = {chain: self._head(told[chain], chain, counts[chain]) for chain in chains}
+        return {chain: head for chain, head in found.items() if not self._known(chain, head, ends[chain])}, lacking
 
     def _head(self, told: Head, chain: str, size: int) -> Head:
         """Where a chain stands that holds so many records, with those that it is to hold again."""
         near = self._survey.newest(chain) or (0, 0)
         return Head(size, *near) if size > told.size else Head(told.size, *near, told.last)
+
+    def _known(self, chain: str, head: Head, end: int) -> bool:
+        """Whether ``writers`` tells of a chain's head, and of a place near it."""
+        with self._state.changed:
+            told = self._state.heads.get(chain)
+        return told is not None and told.size == head.size and _explains(told, end)
+
+    def _counts(self, told: Mapping[str, Head], ends: Mapping[str, int]) -> dict[str, int]:
+        """How many records chains hold. Where none lies behind the place that is told of, all are counted."""
+        counts = self._survey.counts(told, ends)
+        wholly = [chain for chain, count in counts.items() if not count and told[chain].seq]
+        return counts | self._survey.counts(dict.fromkeys(wholly, Head(0, 0, 0)), ends)
 
     def _lacking(self, told: Mapping[str, Head], counts: dict[str, int]) -> dict[str, Sequence[Framed]]:
         """What chains lack of the records that are told of; ``counts`` of them, which may grow once more.
@@ -150,22 +161,25 @@ class Beginning:
         not counted then is not committed, whatever a broker said before of where the topic ends.
         """
         found: dict[str, Sequence[Framed]] = {}
-        deadline = time.monotonic() + _SHORT_SECONDS
+        looked: dict[str, float] = {}
         while short := {each: told[each] for each in counts if each not in found and counts[each] < told[each].size}:
-            # Where nothing was counted, the place from where that was done is no record's any more.
-            short = {
-                chain: head if counts[chain] else Head(head.size, 0, 0, head.last) for chain, head in short.items()
-            }
-            behind = {chain: self._unmarked.behind(chain, counts[chain], head) for chain, head in short.items()}
-            counts |= self._survey.counts(short, {chain: each.end for chain, each in behind.items()})
+            behind = self._unmarked.behind({chain: self._behind(chain) for chain in short})
+            counted = self._counts(short, {chain: each.end for chain, each in behind.items()})
             for chain, head in short.items():
-                if counts[chain] >= head.size:
+                if counted[chain] != counts[chain]:
                     continue
                 if records := behind[chain].records(counts[chain], head):
                     found[chain] = records
                 else:
+                    deadline = looked.setdefault(chain, time.monotonic() + _SHORT_SECONDS)
                     self._wait_or_stop(chain, counts[chain], head.size, deadline)
+            counts |= counted
         return found
+
+    def _behind(self, chain: str) -> int:
+        """The offset behind the last committed record of a chain that was read."""
+        newest = self._survey.newest(chain)
+        return newest[1] + 1 if newest else 0
 
     def _wait_or_stop(self, chain: str, size: int, told: int, deadline: float) -> None:
         """A broker that has just come back may know of an earlier end than it will soon: it is asked again."""
@@ -221,12 +235,19 @@ class Beginning:
         _log.warning("transaction_left_open", topics=[topic for topic, _ in left])
         producer.begin_transaction()
         for topic, partition in left:
-            for _ in range(_MARKERS):  # So that no end that is told of is explained by it.
-                producer.produce(topic, b"", _ABORTED, partition=partition)
+            producer.produce(topic, *self._nothing(topic), partition=partition)
         producer.flush(seconds)
         producer.abort_transaction(seconds)
         self._await_markers([place for place in left if place not in shared])
         return True
+
+    def _nothing(self, topic: str) -> tuple[bytes | None, bytes]:
+        """A value and a key: compacted topics take no message without one.
+
+        Nobody waits for the markers of topics that are shared: there it is what means nothing if it is committed after
+        all, that a letter is gone that there cannot be.
+        """
+        return (None, b"0") if topic == self._topics.dead_letters else (b"", _ABORTED)
 
     def _await_markers(self, left: Sequence[Place]) -> None:
         """Brokers say that a transaction has ended before its markers stand in all its topics."""
@@ -243,7 +264,7 @@ class Beginning:
 
 
 def _explains(head: Head, end: int) -> bool:
-    """Whether a chain's known records, and the markers of their commits, are what its topic has."""
+    """Whether a chain's records, and the markers of their commits, may be all that its topic has behind a place."""
     return 0 < end - head.offset - (head.size - head.seq) <= _MARKERS
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ Place = tuple[str, int]
 """A topic and a partition."""
 
 _GRACE_SECONDS = 1.0
+_AGAIN_SECONDS = 0.005
 _NONE = -1
 """What brokers answer where no message is as young as was asked for."""
 
@@ -40,6 +42,15 @@ class Ends:
     def settled(self, places: Collection[Place]) -> dict[Place, int]:
         """The offset up to which every transaction has ended."""
         return self._ask(places, IsolationLevel.READ_COMMITTED)
+
+    def settle(self, place: Place, seconds: float) -> bool:
+        """Whether all transactions in a partition end within so many seconds."""
+        deadline = time.monotonic() + seconds
+        while self.settled([place]) != self.written([place]):
+            if time.monotonic() > deadline:
+                return False
+            self._state.pause(_AGAIN_SECONDS)
+        return True
 
     def since(self, places: Collection[Place], at: float, *, least: int) -> dict[Place, int]:
         """The offset of the first message that is no older than a time, in seconds since the epoch, or the end.

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from producers.engines.kafka.config import KafkaConfig
 
 _PAGE = 512
+_MARKING_SECONDS = 1.0
 
 
 class KafkaEngine:
@@ -259,9 +260,17 @@ class KafkaEngine:
     # Beside the ledger.
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
-        """Keep a snapshot; only the newest of a chain is kept."""
-        if not self._writer.active:  # As above, and nobody else keeps any of its chains.
+        """Keep a snapshot; only the newest of a chain is kept.
+
+        Raises:
+            BrokerError: Kafka cannot be reached, or has not marked the chain's last commit as committed.
+        """
+        place = (self._topics.ledger(snapshot.chain), 0)
+        if not self._writer.active:  # Nobody else keeps any of its chains.
             self._sync()
+        elif self._known_size(snapshot.chain) and not self._ends.settle(place, _MARKING_SECONDS):
+            # It must not cover what readers may never read: brokers acknowledge commits before they mark them.
+            raise BrokerError(f"Kafka has not marked the last commit to chain {snapshot.chain!r} as committed yet.")
         self._notices.save(snapshot)
 
     def load_snapshot(self, chain: str) -> Snapshot | None:

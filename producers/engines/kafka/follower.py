@@ -43,6 +43,7 @@ class Follower:
         self._transactional = {(topic, p) for topic in transactional for p in range(config.partitions)}
         self._places = [*sorted(self._transactional), (topics.checkpoints, 0)]
         self._reached: dict[Place, int] = dict.fromkeys(self._places, 0)
+        self._hung: dict[Place, int] = {}
         self._syncs: GroupCommit[None, None] = GroupCommit(self._sync)
         self._consumer = Consumer(config.consumer("readers", reset="earliest"))
         self._replies = [(topics.replies, partition) for partition in range(config.partitions)]
@@ -68,12 +69,15 @@ class Follower:
         needed = {place: self._needed(place, written[place], settled[place]) for place in self._places}
         # A writer that hangs in its transaction holds nobody up for long: what it has not committed is not there.
         if not self._state.wait(lambda: self._has(needed), _HUNG_SECONDS):
+            self._hung = {place: settled[place] for place in self._places if settled[place] < written[place]}
             needed = {place: min(needed[place], settled[place] - 1) for place in self._places}
             if not self._state.wait(lambda: self._has(needed), _SECONDS) and not self._state.closed:
                 raise BrokerError("Kafka does not answer in time.")
         return callers
 
     def _needed(self, place: Place, written: int, settled: int) -> int:
+        if self._hung.get(place) == settled:  # And nobody twice.
+            return min(written, settled) - 1
         # The last thing in a settled partition of transactions is a marker, which no consumer hears of at once.
         return written - 1 if place in self._transactional and written == settled else written
 

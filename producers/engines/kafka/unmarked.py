@@ -14,13 +14,14 @@ from hashlib import sha256
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from producers.engines.errors import EngineError
 from producers.engines.kafka.errors import BrokerError, typed_errors
 from producers.engines.kafka.places import seq_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from producers.engines.kafka.config import KafkaConfig
     from producers.engines.kafka.messages import Head
@@ -44,7 +45,7 @@ class Framed:
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """What a topic holds behind a chain's known end, committed or not; ``end``: the offset at which it ended."""
+    """What a topic holds behind a chain's last committed record; ``end``: the offset at which it ended."""
 
     messages: Sequence[Framed]
     end: int
@@ -54,10 +55,7 @@ class Behind:
         """The messages of the records from ``start`` up to a head; None if they are not there.
 
         The last of them is known by its digest, and the others by lying right before it: what a transaction wrote to a
-        partition lies in a row. So no attempt that was given up is taken for one, or for a part of one.
-
-        Raises:
-            EngineError: a message is no record.
+        partition lies in a row. So no attempt that was given up is taken for one.
         """
         for at in range(len(self.messages), 0, -1):
             row = self.messages[max(0, at - (head.size - start)) : at]
@@ -65,8 +63,11 @@ class Behind:
                 return row
         return None
 
-    def _digest(self, message: Framed) -> bytes:
-        return sha256(self.record_of(message.value)).digest()
+    def _digest(self, message: Framed) -> bytes | None:
+        try:
+            return sha256(self.record_of(message.value)).digest()
+        except EngineError:  # It is no record.
+            return None
 
 
 def _in_row(messages: Sequence[Framed], start: int, end: int) -> bool:
@@ -83,33 +84,47 @@ class Unmarked:
         self._topics = topics
         self._framer = framer
 
-    def behind(self, chain: str, start: int, head: Head) -> Behind:
-        """All attempts at records ``start`` up to a head that lie in a chain's topic behind that head's place.
+    def behind(self, offsets: Mapping[str, int]) -> dict[str, Behind]:
+        """All records, and attempts at such, that lie in chains' topics from offsets on.
 
         Raises:
-            BrokerError: Kafka does not bring it in time.
+            BrokerError: Kafka does not bring them in time.
         """
+        chains = {self._topics.ledger(chain): chain for chain in offsets}
         consumer = Consumer(self._settings)
         try:
-            with typed_errors("reading a chain's end"):
-                consumer.assign([TopicPartition(self._topics.ledger(chain), 0, head.offset)])
-                return Behind(*_read_out(consumer, range(start, head.size)), self._framer.record)
+            with typed_errors("reading chains' ends"):
+                consumer.assign([TopicPartition(topic, 0, offsets[chain]) for topic, chain in chains.items()])
+                ends, found = _read_out(consumer, list(chains))
         finally:
             consumer.close()
+        return {chain: Behind(found[topic], ends[topic], self._framer.record) for topic, chain in chains.items()}
 
 
-def _read_out(consumer: Consumer, wanted: range) -> tuple[list[Framed], int]:
-    """The messages of records, and the offset at which their topic ends."""
-    found: list[Framed] = []
+def _read_out(consumer: Consumer, topics: Sequence[str]) -> tuple[dict[str, int], dict[str, list[Framed]]]:
+    """Where topics end, and their messages with the number of a record."""
+    ends: dict[str, int] = {}
+    found: dict[str, list[Framed]] = {topic: [] for topic in topics}
     deadline = time.monotonic() + _SECONDS
-    while time.monotonic() < deadline:
-        for message in consumer.consume(_BATCH, _POLL_SECONDS):
-            error, key, value, offset = message.error(), message.key(), message.value(), int(message.offset() or 0)
-            if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- librdkafka's own errors are called so
-                return found, offset
-            if error is not None:
+    while len(ends) < len(topics):
+        batch = consumer.consume(_BATCH, _POLL_SECONDS)
+        if batch:
+            deadline = time.monotonic() + _SECONDS
+        elif time.monotonic() > deadline:
+            raise BrokerError("Kafka does not bring the ends of chains in time.")
+        for message in batch:
+            topic, error, offset = str(message.topic()), message.error(), int(message.offset() or 0)
+            if error is None:
+                found[topic] += _framed(message, offset)
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- librdkafka's own errors are called so
+                ends[topic] = offset
+            else:
                 raise KafkaException(error)
-            seq = seq_of(key)
-            if seq is not None and seq in wanted and key is not None and value is not None:
-                found.append(Framed(offset, seq, bytes(key), bytes(value)))
-    raise BrokerError("Kafka does not bring the end of a chain in time.")
+    return ends, found
+
+
+def _framed(message: Message, offset: int) -> Iterator[Framed]:
+    key, value = message.key(), message.value()
+    seq = seq_of(key)
+    if seq is not None and key is not None and value is not None:
+        yield Framed(offset, seq, bytes(key), bytes(value))
