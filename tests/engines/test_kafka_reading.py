@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.engines.kafka import messages, records, state, stream, streams
+from producers.engines.kafka import follower, messages, records, state, stream, streams
 from producers.engines.kafka.errors import (
     BrokerError,
     MessageTooLargeError,
@@ -131,18 +131,23 @@ def test_recent_records_are_bounded_and_what_is_forgotten_is_read_again(
     assert reader._records._streams.held <= 40
 
 
-def test_of_replies_those_of_late_alone_are_read(kafka: Kafka) -> None:
+@pytest.mark.parametrize("last", [0, 3])
+def test_of_replies_those_of_late_are_read_and_the_last_ones(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    monkeypatch.setattr(follower, "_LAST", last)
     kafka.open().open_epoch()
     now = time.time()
     producer = Producer({"bootstrap.servers": kafka.config.servers, "transactional.id": kafka.config.prefix})
     producer.init_transactions(SOON)
     producer.begin_transaction()
-    for number, age in enumerate((2 * LATELY_SECONDS, LATELY_SECONDS / 2)):
+    for number, age in enumerate((2 * LATELY_SECONDS, 2 * LATELY_SECONDS, LATELY_SECONDS / 2)):
         [told] = messages.encode_commit(Commit(1, replies=[reply(number)]))
         producer.produce(kafka.topics.replies, told, partition=0, timestamp=int((now - age) * 1000))
     producer.commit_transaction(SOON)
     reader = kafka.open()
-    assert [reader.reply(reply(number).command_id) for number in range(2)] == [None, reply(1)]
+    known = [reader.reply(reply(number).command_id) for number in range(3)]
+    assert known == [None, reply(1) if last else None, reply(2)]  # Behind them stands a marker.
 
 
 def test_replies_are_bounded_in_number_and_the_oldest_are_let_go(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
