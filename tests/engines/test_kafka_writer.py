@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from tensorguard.ledger.record import decode_record
 
 from producers.deciders.registry import stream_of
 from producers.engines.errors import FencedError
 from producers.engines.kafka import KafkaEngine
 from producers.engines.kafka.errors import (
+    BrokerError,
     CommitLostError,
     CommitUnknownError,
     TransactionLeftOpenError,
     WrongPartitionError,
 )
 from producers.engines.kafka.intake import hashed_partition
+from producers.engines.kafka.letters import DeadLetters
 from producers.engines.kafka.topics import TopicMaker
-from producers.engines.port import Append, Commit
+from producers.engines.port import Append, Commit, Quarantined
 from producers.identities import make_envelope
 from producers.sequencer import Sequencer
 from schemas.commands import EnrolProducer
@@ -233,3 +236,24 @@ def test_partitions_have_writers_and_positions_of_their_own(kafka: Kafka) -> Non
     with pytest.raises(WrongPartitionError):
         zero.commit(Commit(first, intake_position=entry.position))
     zero.commit(Commit(first, [Append("beta", 1, [b"y"])]))
+
+
+@pytest.mark.parametrize(("code", "tries"), [(KafkaError.UNKNOWN, 2), (KafkaError.INVALID_CONFIG, 1)])
+def test_a_broker_that_stumbles_over_two_at_once_is_asked_again(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch, code: int, tries: int
+) -> None:
+    engine, remove, tried = kafka.open(), DeadLetters._remove, []
+    at = engine.submit([b"poison"])[0]
+    engine.commit(Commit(engine.open_epoch(), [], [], at, [Quarantined(at, "poison", 0)]))
+
+    def stumbling(letters: DeadLetters, position: int, *, resubmit: bool) -> int:
+        tried.append(position)
+        if len(tried) == 1:
+            raise KafkaException(KafkaError(code))
+        return remove(letters, position, resubmit=resubmit)
+
+    monkeypatch.setattr(DeadLetters, "_remove", stumbling)
+    with suppress(BrokerError):
+        engine.drop(at)
+    assert tried == [at] * tries
+    assert len(engine.quarantined()) == 2 - tries

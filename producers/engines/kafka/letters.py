@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from producers.engines.errors import FencedError, NoDeadLetterError
-from producers.engines.kafka.errors import typed_errors
+from producers.engines.kafka.errors import BrokerError, reason_of, typed_errors
 from producers.engines.kafka.places import partition_of, position_of
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class DeadLetters:
             NoDeadLetterError: there is none (any more).
             BrokerError: Kafka cannot be reached; it is a dead letter still.
         """
+        deadline = time.monotonic() + _SECONDS
         while True:
             self._require(position)
             try:
@@ -51,6 +53,9 @@ class DeadLetters:
                     return self._remove(position, resubmit=resubmit)
             except FencedError:  # Somebody else took one away just now: perhaps this one.
                 continue
+            except BrokerError as error:
+                if not _contended(error) or time.monotonic() > deadline:
+                    raise
 
     def _require(self, position: int) -> bytes:
         data = self.data(position)
@@ -81,3 +86,9 @@ class DeadLetters:
         with self._state.changed:
             self._state.removed(position)
         return again[0] if again else 0
+
+
+def _contended(error: BrokerError) -> bool:
+    """A broker may stumble, and say no more than that, where two begin with one transactional id at one moment."""
+    cause = error.__cause__
+    return isinstance(cause, KafkaException) and reason_of(cause).code() == KafkaError.UNKNOWN
