@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from structlog.testing import capture_logs
 
 from producers.engines.errors import LedgerDamagedError
-from producers.engines.kafka import beginning, follower
+from producers.engines.kafka import beginning, follower, records
 from producers.engines.kafka.errors import BrokerError, CommitLostError
 from producers.engines.kafka.framing import Framer
 from producers.engines.kafka.messages import Head
@@ -37,7 +37,7 @@ LOST: dict[str, tuple[str, ...]] = {
     "records and heads": ("ledger.acme", "ledger.beta", "writers"),
     "heads": ("writers",),
     "what tells of them": ("writers", "replies", "dead-letters"),
-    "all": ("ledger.acme", "ledger.beta", "writers", "replies", "dead-letters"),
+    "all": ("ledger.acme", "ledger.beta", "ledger.gamma", "writers", "replies", "dead-letters"),
     "more than markers": ("ledger.acme",),
 }
 """Of which topics the last markers are lost."""
@@ -70,14 +70,15 @@ def ledgers() -> Iterator[dict[str, Kafka]]:
 
 
 def write(kafka: Kafka) -> None:
-    """Three records; two attempts at more; and a last commit, with two records, another chain and a dead letter."""
+    """Three records; two attempts at more; and a last commit, with two records, other chains and a dead letter."""
     first = kafka.open()
-    first.commit(Commit(first.open_epoch(), [Append("acme", 0, numbered(0, 3))]))
+    first.commit(Commit(first.open_epoch(), [Append("acme", 0, numbered(0, 3)), Append("gamma", 0, numbered(0, 1))]))
     for number in range(2):
         attempt(kafka, "acme", 3, [b"another", b"%d" % number])
     engine = kafka.open()
     at = engine.submit([b"poison"])[0]
-    appends = [Append("acme", 3, numbered(3, 2)), Append("beta", 0, numbered(0, 2))]
+    last = {"acme": (3, 2), "beta": (0, 2), "gamma": (1, 1)}
+    appends = [Append(chain, size, numbered(size, count)) for chain, (size, count) in last.items()]
     engine.commit(Commit(engine.open_epoch(), appends, [reply(3)], at, [Quarantined(at, "poison", 0)]))
     topics = {topic for lost in LOST.values() for topic in lost}
     assert all(engine._ends.settle((f"{kafka.config.prefix}.{topic}", 0), SOON) for topic in topics)
@@ -124,6 +125,8 @@ def failing(*_: object) -> None:
 def test_a_commit_that_lacks_markers_is_committed_still_though_the_next_writer_fails_too(
     ledgers: dict[str, Kafka], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(records, "_SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(records, "_WRITING_AGAIN", 60)
     kafka = ledgers["records"]
     letters = (kafka.topics.dead_letters, 0)
     with ThreadPoolExecutor(1) as pool:
@@ -136,7 +139,7 @@ def test_a_commit_that_lacks_markers_is_committed_still_though_the_next_writer_f
             with pytest.raises(CommitLostError):
                 broken.open_epoch()
         with capture_logs() as logged:
-            goes_on(kafka, acme=5, beta=2)
+            goes_on(kafka, acme=5, beta=2, gamma=2)
         assert list(reading.result(SOON)) == numbered(0, 5)
     assert [each["chains"] for each in logged if each["event"] == "commit_never_marked"] == [{"acme": 2, "beta": 2}]
     assert broken._ends.settled([letters]) == broken._ends.written([letters])
@@ -146,7 +149,7 @@ def test_the_last_commit_is_known_by_its_replies_however_old_they_are(
     ledgers: dict[str, Kafka], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follower, "LATELY_SECONDS", -60.0)
-    goes_on(ledgers["records and heads"], acme=5, beta=2)
+    goes_on(ledgers["records and heads"], acme=5, beta=2, gamma=2)
 
 
 def test_who_knows_heads_alone_knows_of_all_records_once_a_writer_has_begun(
@@ -156,20 +159,20 @@ def test_who_knows_heads_alone_knows_of_all_records_once_a_writer_has_begun(
     kafka.open().open_epoch()
     monkeypatch.setattr(follower, "LATELY_SECONDS", -60.0)
     monkeypatch.setattr(follower, "_LAST", 0)
-    goes_on(kafka, acme=5, beta=2)
+    goes_on(kafka, acme=5, beta=2, gamma=2)
 
 
 def test_records_are_found_though_nothing_is_left_open(ledgers: dict[str, Kafka]) -> None:
     kafka = ledgers["records, and then a given-up attempt ends them"]
     for chain, size in (("acme", 5), ("beta", 2)):
         attempt(kafka, chain, size, [b"another"])
-    goes_on(kafka, acme=5, beta=2)
+    goes_on(kafka, acme=5, beta=2, gamma=2)
 
 
 def test_records_are_there_though_nothing_tells_of_them(ledgers: dict[str, Kafka]) -> None:
     kafka = ledgers["what tells of them"]
     assert kafka.open().reply(reply(3).command_id) is None
-    goes_on(kafka, acme=5)
+    goes_on(kafka, acme=5, gamma=2)
 
 
 def test_a_commit_without_any_marker_is_told_to_nobody_and_in_no_snapshot(
@@ -182,7 +185,7 @@ def test_a_commit_without_any_marker_is_told_to_nobody_and_in_no_snapshot(
     with pytest.raises(BrokerError, match="not marked"):
         survivor.save_snapshot(Snapshot("acme", 5, bytes(32), b"state"))
     monkeypatch.undo()
-    goes_on(kafka, acme=3)
+    goes_on(kafka, acme=3, gamma=1)
 
 
 def test_records_of_which_nothing_is_left_are_a_loss(ledgers: dict[str, Kafka]) -> None:
