@@ -74,11 +74,12 @@ def decode_command(name: str, digest: bytes, body: bytes) -> Command:
     """The typed command of a body.
 
     Raises:
-        MalformedRecordError: unknown type, another schema than ours, or bytes that do not fit it.
+        MalformedRecordError: unknown type, another schema than ours, or bytes that do not fit it or are not what
+            :func:`encode_command` gives.
     """
     if name not in COMMANDS or command_schema(name).digest != digest:
         raise MalformedRecordError(f"No command {name!r} with that schema is known to this build.")
-    return from_dict(COMMANDS[name], avro.decode(_parsed_command(name), body))
+    return from_dict(COMMANDS[name], avro.decode_canonical(_parsed_command(name), body))
 
 
 def decode_event(name: str, body: Mapping[str, Any]) -> Event:
@@ -115,23 +116,24 @@ def _names(cls: type[Any]) -> tuple[str, ...]:
 
 def from_dict(cls: type[T], value: Mapping[str, Any]) -> T:
     """A typed value from plain dictionaries."""
-    return cls(**{name: build(value[name]) for name, build in _builders(cast("Any", cls))})
+    return cls(**{name: build(value[name]) if build else value[name] for name, build in _builders(cast("Any", cls))})
 
 
 @cache
-def _builders(cls: type[Any]) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+def _builders(cls: type[Any]) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
     hints = get_type_hints(cls)
     return tuple((f.name, _builder(hints[f.name])) for f in fields(cls))
 
 
-def _builder(hint: Any) -> Callable[[Any], Any]:
+def _builder(hint: Any) -> Callable[[Any], Any] | None:
+    """What makes a field's value of what Avro gives; None if that is it."""
     if get_origin(hint) in (Union, types.UnionType):
         inner = _builder(next(arg for arg in get_args(hint) if arg is not type(None)))
-        return lambda value: None if value is None else inner(value)
+        return inner and (lambda value: None if value is None else inner(value))
     if get_origin(hint) is tuple:
         item = _builder(get_args(hint)[0])
-        return lambda value: tuple(item(each) for each in value)
+        return (lambda value: tuple(map(item, value))) if item else tuple
     if is_dataclass(hint):
         record: type[Any] = cast("Any", hint)
         return lambda value: from_dict(record, value)
-    return lambda value: value
+    return None

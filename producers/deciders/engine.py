@@ -82,22 +82,17 @@ def present(data: bytes) -> Presented:
         MalformedRecordError: no signed command, no envelope, a type or schema this build does not know, a body that
             does not fit it, bytes that are not the one encoding of what they say, or too many of them for a record.
     """
-    signed = SignedCommand.from_bytes(data)
-    if signed.to_bytes() != data:
-        raise MalformedRecordError("A signed command is not in the one encoding of its values.")
-    return present_signed(signed, data)
+    return present_signed(SignedCommand.from_canonical(data), data)
 
 
 def present_signed(signed: SignedCommand, data: bytes | None = None) -> Presented:
     """Decode a signed command, e.g. one found in a record; see :func:`present`."""
     if len(signed.payload) > LIMITS.payload_bytes:
         raise MalformedRecordError(f"A command of {len(signed.payload)} bytes fits into no record.")
-    envelope = signed.envelope()
+    envelope = Envelope.from_canonical(signed.payload)
     if len(envelope.stream.encode()) > LIMITS.stream_bytes:
         raise MalformedRecordError("No stream has so long a name.")
     command = codec.decode_command(envelope.command_type, envelope.schema, envelope.body)
-    if envelope.to_bytes() != signed.payload or codec.encode_command(command) != envelope.body:
-        raise MalformedRecordError("A command is not in the one encoding of its values.")
     return Presented(signed, envelope, command, data)
 
 

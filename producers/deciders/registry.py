@@ -124,7 +124,8 @@ AUTHORITY: Mapping[str, frozenset[str]] = {command.__name__: frozenset({rule.rol
 def stream_of(command: Command) -> str:
     """The only stream that a command may be addressed to."""
     rule = RULES[type(command)]
-    return "/".join(filter(None, (rule.aggregate.prefix, rule.key(command))))
+    prefix, key = rule.aggregate.prefix, rule.key(command)
+    return f"{prefix}/{key}" if key else prefix
 
 
 def belongs_on(command: Command, chain_name: str) -> bool:

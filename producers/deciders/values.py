@@ -238,15 +238,15 @@ CHECKS: Mapping[type[Command], Mapping[str, Check]] = {
 def invalid_value(command: Command) -> Rejected | None:
     """The first field of a command that no decider could work with."""
     for name, check in CHECKS[type(command)].items():
-        if not all(check.test(value) for value in _reach(command, name)):
+        if not all(map(check.test, _reach(command, name))):
             return Rejected("invalid_value", f"{type(command).__name__}.{name} must {check.must}.")
     return None
 
 
 def _reach(message: Any, name: str) -> list[Any]:
+    if "." not in name:
+        return [getattr(message, name)]
     head, _, rest = name.partition(".")
     value = getattr(message, head)
-    if not rest:
-        return [value]
     holders = value if isinstance(value, tuple) else () if value is None else (value,)
     return [found for holder in holders for found in _reach(holder, rest)]

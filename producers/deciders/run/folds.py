@@ -75,16 +75,16 @@ def _rolled_back(state: RunState, event: e.RunRolledBack) -> RunState:
 # -- what is asked of it ---------------------------------------------------------------------------------------------
 
 
-def _submitted(state: RunState, operation: Operation) -> RunState:
-    return replace(state, last_op_seq=operation.op_seq, pending=(*state.pending, operation))
+def _submitted(state: RunState, operation: Operation, **changed: Any) -> RunState:
+    return replace(state, last_op_seq=operation.op_seq, pending=(*state.pending, operation), **changed)
 
 
 def _with_input(state: RunState, event: Any, kind: str) -> RunState:
-    state = _submitted(state, Operation(event.operation_id, event.op_seq, kind))
+    operation = Operation(event.operation_id, event.op_seq, kind)
     if event.interval is None:
-        return state
+        return _submitted(state, operation)
     others = tuple(each for each in state.intervals if each.number != event.interval)
-    return replace(state, intervals=(*others, Interval(event.interval, event.op_seq)))
+    return _submitted(state, operation, intervals=(*others, Interval(event.interval, event.op_seq)))
 
 
 def _forward_backward_submitted(state: RunState, event: e.ForwardBackwardSubmitted) -> RunState:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 from producers.deciders.context import Context, Decision, Rejected
 from producers.deciders.run import inputs
@@ -99,8 +100,14 @@ def unknown(state: RunState, operation_id: bytes) -> Rejected:
 
 def _queued(state: RunState, command: Submit, ctx: Context, event: type[Any]) -> Decision:
     """The event that says what the command asks for, with the operation's id and its place in the run."""
-    said = {f.name: getattr(command, f.name) for f in fields(command) if f.name != "generation"}
+    said = {name: getattr(command, name) for name in _said(cast("Any", type(command)))}
     return (event(operation_id=ctx.command_id, op_seq=state.last_op_seq + 1, **said),)
+
+
+@cache
+def _said(command: type[Any]) -> tuple[str, ...]:
+    """The fields of a command that its event repeats."""
+    return tuple(f.name for f in fields(command) if f.name != "generation")
 
 
 def _refusal(state: RunState, command: Submit, ctx: Context) -> Rejected | None:

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from tensorguard.ledger.envelope import SignedCommand
+from tensorguard.ledger.envelope import named_chain
 from tensorguard.ledger.errors import LedgerError
 
 from producers.engines.errors import LedgerDamagedError
@@ -42,7 +42,7 @@ def hashed_partition(chain: str, partitions: int) -> int:
 def claimed_chain(data: bytes) -> str | None:
     """The chain that a command names; None if it is no signed command."""
     try:
-        return SignedCommand.from_bytes(data).envelope().chain
+        return named_chain(data)
     except LedgerError:
         return None
 

@@ -64,3 +64,15 @@ def decode(schema: Any, data: bytes, *, prefix: bool = False) -> Any:
     if not prefix and source.tell() != len(data):
         raise MalformedRecordError(f"{len(data) - source.tell()} bytes are left over after an Avro value.")
     return value
+
+
+def decode_canonical(schema: Any, data: bytes) -> Any:
+    """The value of an Avro encoding that is the one which :func:`encode` gives: numbers, say, can be written longer.
+
+    Raises:
+        MalformedRecordError: the bytes do not fit the schema, or are another encoding of their value.
+    """
+    value = decode(schema, data)
+    if encode(schema, value) != data:
+        raise MalformedRecordError("Bytes are not the one Avro encoding of their value.")
+    return value
