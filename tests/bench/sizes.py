@@ -101,7 +101,7 @@ class KafkaAppendsSize:
 
     records: int
     rounds: int
-    loads: tuple[tuple[int, int], ...] = ((1, 32), (16, 8), (64, 4))
+    loads: tuple[tuple[int, int], ...] = ((1, 32), (16, 8), (16, 32), (64, 4))
     goal: float = 0.6
 
 
