@@ -3,13 +3,13 @@
 #   TG_WHEELS   a folder with a CPU build of PyTorch; without it the index's build is taken (several GB with CUDA)
 #   PYTHON      the interpreter to make .venv with
 #   ENGINE      what keeps the demo's ledger: sqlite, or kafka (starts what that needs: Java 17 and, once, Maven)
-#   WORKERS     how many files of tests run side by side
+#   WORKERS     how many files of tests run side by side: one more than two cores, since many wait for servers
 
 PYTHON    ?= python3
 TG_WHEELS ?=
 ENGINE    ?= sqlite
 SEEDS     ?= 50
-WORKERS   ?= 2
+WORKERS   ?= 3
 
 VENV  := .venv
 BIN   := $(VENV)/bin
