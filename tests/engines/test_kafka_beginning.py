@@ -12,7 +12,6 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
 
 from producers.engines.errors import EngineError, LedgerDamagedError
 from producers.engines.kafka import beginning, records, topics
@@ -22,7 +21,7 @@ from producers.engines.kafka.survey import Survey
 from producers.engines.kafka.topics import TopicMaker
 from producers.engines.port import Append, Commit
 from tests.engines.handles import SOON, Kafka, numbered, opening
-from tests.support.kafka import PARTITIONS, Broker, own_broker
+from tests.support.kafka import PARTITIONS, Broker, delete_topics, own_broker
 
 if TYPE_CHECKING:
     from producers.engines.kafka import KafkaEngine
@@ -64,12 +63,6 @@ def transacting(kafka: Kafka, chain: str, messages: Messages) -> Producer:
         stranger.produce(kafka.topics.ledger(chain), value, key, partition=0)
     stranger.flush(SOON)
     return stranger
-
-
-def deleted(kafka: Kafka, *names: str) -> None:
-    admin = AdminClient(kafka.config.admin())
-    for making in admin.delete_topics(list(names)).values():
-        making.result(SOON)
 
 
 def keyed(values: Sequence[bytes], first: int = 0) -> Messages:
@@ -157,7 +150,7 @@ def test_an_end_that_a_broker_told_too_early_is_no_damage(kafka: Kafka, monkeypa
 def shortened(kafka: Kafka, left: Messages) -> KafkaEngine:
     """A handle on a chain of five records, of which a broker has lost all but these."""
     opened(kafka, "acme", 5)
-    deleted(kafka, kafka.topics.ledger("acme"))
+    delete_topics(kafka.config, kafka.topics.ledger("acme"))
     put(kafka, "acme", left)
     return kafka.open()
 
@@ -178,7 +171,7 @@ def test_who_reads_records_that_are_gone_is_told_so(kafka: Kafka, left: Messages
 def test_a_writer_does_not_make_a_topic_anew_that_is_gone(kafka: Kafka) -> None:
     opened(kafka, "acme", 2)
     topic = kafka.topics.ledger("acme")
-    deleted(kafka, topic)
+    delete_topics(kafka.config, topic)
     with pytest.raises(LedgerDamagedError, match="is gone from Kafka"):
         kafka.open().open_epoch()
     assert topic not in TopicMaker(kafka.config).names()

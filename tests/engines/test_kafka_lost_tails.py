@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from producers.deciders.registry import stream_of
 from producers.engines.kafka import KafkaEngine
@@ -21,7 +20,7 @@ from producers.sequencer import Sequencer
 from schemas.commands import EnrolProducer
 from schemas.events import ApiKeyIssued
 from tests.engines.handles import SOON, Breaking, Kafka, numbered, opening, reply
-from tests.support.kafka import PARTITIONS
+from tests.support.kafka import PARTITIONS, delete_topics
 from tests.support.ledgers import Ledger
 
 if TYPE_CHECKING:
@@ -55,9 +54,7 @@ class Beside:
 
     def fall_back(self) -> None:
         """The topics end where they ended then; no handle may be open."""
-        admin = AdminClient(self.kafka.config.admin())
-        for deleted in admin.delete_topics([self.kafka.topics.writers, self.kafka.topics.replies]).values():
-            deleted.result(SOON)
+        delete_topics(self.kafka.config, self.kafka.topics.writers, self.kafka.topics.replies)
         TopicMaker(self.kafka.config).ensure(self.kafka.topics.fixed())
         producer = Producer({"bootstrap.servers": self.kafka.config.servers, "transactional.id": uuid4().hex})
         producer.init_transactions(SOON)

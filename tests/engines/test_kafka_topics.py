@@ -13,7 +13,7 @@ from producers.engines.kafka.errors import (
 )
 from producers.engines.port import Append, Commit
 from tests.engines.handles import SOON, Kafka, command
-from tests.support.kafka import PARTITIONS, broker
+from tests.support.kafka import PARTITIONS, broker, delete_topics
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,7 @@ def test_a_message_of_somebody_else_beside_the_ledger_is_said_aloud(kafka: Kafka
 def test_a_chain_whose_topic_is_gone_is_damaged(kafka: Kafka) -> None:
     engine = kafka.open()
     engine.commit(Commit(engine.open_epoch(), [Append("acme", 0, [b"a"])]))
-    admin = AdminClient({"bootstrap.servers": kafka.config.servers})
-    admin.delete_topics([kafka.topics.ledger("acme")])[kafka.topics.ledger("acme")].result(SOON)
+    delete_topics(kafka.config, kafka.topics.ledger("acme"))
     with pytest.raises(LedgerDamagedError):
         kafka.open().read("acme", 0, 1)
 
@@ -96,8 +95,7 @@ def test_an_intake_that_has_gone_back_is_said_aloud_until_it_is_filled_up(kafka:
     chain = next(name for name in "abcdef" if before.partition_of(name) == 0)
     decided = before.submit([command(chain)] * 3)[-1]
     before.commit(Commit(before.open_epoch(), intake_position=decided))
-    admin = AdminClient({"bootstrap.servers": kafka.config.servers})
-    admin.delete_topics([kafka.topics.intake])[kafka.topics.intake].result(SOON)
+    delete_topics(kafka.config, kafka.topics.intake)
     anew = kafka.open()
     anew.submit([command(chain)])
     with pytest.raises(LedgerDamagedError, match="before offset 3"):

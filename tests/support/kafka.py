@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 START = Path(__file__).parents[2] / "deploy" / "kafka" / "start"
 PARTITIONS = 2
 READY = "Kafka Server started"
-_SECONDS = 30.0
+_SECONDS, _GLANCE_SECONDS = 30.0, 0.02
 # Few threads and buffers, and a lost transaction is looked for often: what a test waits for, it waits for shortly.
 SMALL = (
     "num.network.threads=2",
@@ -162,6 +163,17 @@ def forget_replies(config: KafkaConfig) -> None:
     everything = [TopicPartition(topic, partition, OFFSET_END) for partition in range(config.partitions)]
     for deleted in admin.delete_records(everything).values():
         deleted.result(_SECONDS)
+
+
+def delete_topics(config: KafkaConfig, *names: str) -> None:
+    """Delete topics and wait until the broker lists them no more: it says earlier that they are gone."""
+    admin = AdminClient(config.admin())
+    for deleted in admin.delete_topics(list(names)).values():
+        deleted.result(_SECONDS)
+    deadline = time.monotonic() + _SECONDS
+    while left := admin.list_topics(timeout=_SECONDS).topics.keys() & set(names):
+        assert time.monotonic() < deadline, left
+        time.sleep(_GLANCE_SECONDS)
 
 
 def free_port() -> int:
