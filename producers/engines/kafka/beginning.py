@@ -112,18 +112,19 @@ class Beginning:
         return self._ends.written([*self._own(), *self._places(unheard)])
 
     def standings(self, unheard: Sequence[str]) -> tuple[dict[str, Head], dict[str, Sequence[Framed]]]:
-        """The heads of chains whose topics do not end where ``writers`` and ``replies`` explain, and what they lack.
+        """The heads that ``writers`` does not tell as chains' topics have them, and the records that those lack.
 
         A broker whose machine lost its power may have the records and not what was written beside them. A writer that
-        believed the latter would write the same numbers a second time. Most often it is markers alone. What a chain
-        lacks was committed, and lies in its topic as aborted: it is to be written again, as it is.
+        believed the latter would write the same numbers a second time: so every chain is counted. What one lacks was
+        committed, and lies in its topic as aborted: it is to be written again, as it is.
 
         Raises:
             LedgerDamagedError: records are gone, or what lies behind a chain's known end is not its next records.
             BrokerError: Kafka does not bring them in time.
         """
         told = dict.fromkeys(unheard, Head(0, 0, 0)) | self._told()
-        ends, chains = self._ends_of(list(told)), list(told)
+        chains = list(told)
+        ends = self._ends_of(chains)
         counts: dict[str, int] = {}
         lacking: dict[str, Sequence[Framed]] = {}
         for at in range(0, len(chains), _TOGETHER):

@@ -146,7 +146,7 @@ class SignedCommand:
 
 
 def named_chain(data: bytes) -> str:
-    """Only the chain that a signed command names: a fifth of the time of the whole.
+    """Only the chain that a signed command names: a sixth of the time of the whole.
 
     Raises:
         MalformedRecordError: the bytes do not begin as a signed command does.
