@@ -98,7 +98,7 @@ def decode_event(name: str, body: Mapping[str, Any]) -> Event:
 
 def to_dict(message: Any) -> dict[str, Any]:
     """A typed value as plain dictionaries, lists and scalars, ready for Avro."""
-    return {name: _plain(getattr(message, name)) for name in _names(cast("Any", type(message)))}
+    return {name: _plain(getattr(message, name)) for name in field_names(message)}
 
 
 def _plain(value: Any) -> Any:
@@ -107,6 +107,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return to_dict(value) if is_dataclass(value) else value
+
+
+def field_names(message: Any) -> tuple[str, ...]:
+    """The names of a typed value's fields, in order."""
+    return _names(cast("Any", type(message)))
 
 
 @cache

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from functools import cache
-from typing import Any, cast
+from typing import Any
 
 from producers.deciders.context import Context, Decision, Rejected
 from producers.deciders.run import inputs
 from producers.deciders.run.state import RunState
 from schemas import commands as c
 from schemas import events as e
+from schemas.codec import field_names
 
 Submit = inputs.Input | c.SubmitOptimStep | c.SubmitSaveState | c.SubmitLoadState
 
@@ -19,7 +18,7 @@ def create(state: RunState | None, command: c.CreateRun) -> Decision:
     """Start a run under an id that is free."""
     if state is not None:
         return Rejected("already_exists", "A run of this id exists.")
-    return (e.RunCreated(**{f.name: getattr(command, f.name) for f in fields(command)}),)
+    return (e.RunCreated(**{name: getattr(command, name) for name in field_names(command)}),)
 
 
 def forward_backward(state: RunState, command: c.SubmitForwardBackward, ctx: Context) -> Decision:
@@ -100,14 +99,8 @@ def unknown(state: RunState, operation_id: bytes) -> Rejected:
 
 def _queued(state: RunState, command: Submit, ctx: Context, event: type[Any]) -> Decision:
     """The event that says what the command asks for, with the operation's id and its place in the run."""
-    said = {name: getattr(command, name) for name in _said(cast("Any", type(command)))}
+    said = {name: getattr(command, name) for name in field_names(command) if name != "generation"}
     return (event(operation_id=ctx.command_id, op_seq=state.last_op_seq + 1, **said),)
-
-
-@cache
-def _said(command: type[Any]) -> tuple[str, ...]:
-    """The fields of a command that its event repeats."""
-    return tuple(f.name for f in fields(command) if f.name != "generation")
 
 
 def _refusal(state: RunState, command: Submit, ctx: Context) -> Rejected | None:
